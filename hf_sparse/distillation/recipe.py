@@ -1,0 +1,258 @@
+"""The recipe: everything a run of `recipes/distill.py` can be told, as nested dataclasses.
+
+A YAML file fills them (strictly: an unknown key is an error), the command line overrides any key with a dotted name
+(`--distil.epochs 6`). Defaults are what measured best on validation data; the paper's own values stand in the docs.
+"""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+ProblemType = Literal["single_label_classification", "multi_label_classification", "regression"]
+StageName = Literal["texts", "vocabulary", "teacher", "label", "distil", "fine_tune", "from_scratch", "evaluate", "save"]
+
+
+@dataclass(kw_only=True)
+class TextSet:
+    """A set of texts: local Parquet, CSV, TSV or JSON Lines files, or a data set on the Hub.
+
+    Attributes:
+        path: File, glob pattern or folder; otherwise the id of a data set on the Hub.
+        name: Configuration of a Hub data set.
+        split: Split of a Hub data set.
+        revision: Revision of a Hub data set.
+        streaming: Stream a Hub data set instead of downloading it first.
+        text_column: Column of the text.
+        text_pair_column: Column of the second text of a pair.
+        label_column: Column of the label: an integer, a string, a list of those (multi-label) or a number (regression).
+        logits_path: Parquet file(s) with the teacher's logits of these texts in the same row order (columns
+            `logit_0`, `logit_1`, ... or one list column `logits`); the teacher is then not asked again.
+        limit: Use only the first so many rows.
+    """
+
+    path: str
+    name: str | None = None
+    split: str | None = None
+    revision: str | None = None
+    streaming: bool = False
+    text_column: str = "text"
+    text_pair_column: str | None = None
+    label_column: str | None = None
+    logits_path: str | None = None
+    limit: int | None = None
+
+
+@dataclass(kw_only=True)
+class DataRecipe:
+    """The texts of a run.
+
+    Attributes:
+        train: D_train, the labelled texts; may be left out when a fine-tuned teacher is distilled on a corpus alone.
+        corpus: C, texts without labels that the teacher labels.
+        validation: Texts on which checkpoints and stages are chosen; null holds `validation_size` out of `train`
+            (out of the corpus where there is no `train`).
+        test: Texts that only the report sees.
+        validation_size: Number of texts held out when `validation` is null; at most a fifth is taken.
+        problem_type: What the labels are; null takes it from the teacher's config.
+        labels: Names of the labels, from the value in the label column to the name, in the order of their ids
+            (`{"1": world, "2": sports}`); null takes the teacher's names, or those in the data when it has no head.
+    """
+
+    train: TextSet | None = None
+    corpus: list[TextSet] = field(default_factory=list)
+    validation: TextSet | None = None
+    test: TextSet | None = None
+    validation_size: int = 5000
+    problem_type: ProblemType | None = None
+    labels: dict[str, str] | None = None
+
+
+@dataclass(kw_only=True)
+class VocabularyRecipe:
+    """The n-grams that get a row.
+
+    Attributes:
+        num_ngrams: K, how many n-grams are kept (the paper: 1,000,000).
+        max_n: Longest n-gram.
+        min_documents: Keep only n-grams that occur in at least so many texts. Above 1 it keeps the wording of single
+            texts out of the published vocabulary.
+        word_rule: "words", "sklearn" or "hf:<repo or folder>".
+        clean: "html", "none", or null for the word rule's own default.
+        include_train: Count D_train; false takes the vocabulary from C alone (the privacy setting).
+    """
+
+    num_ngrams: int = 1_000_000
+    max_n: int = 4
+    min_documents: int = 2
+    word_rule: str = "words"
+    clean: Literal["html", "none"] | None = None
+    include_train: bool = True
+
+
+@dataclass(kw_only=True)
+class TeacherRecipe:
+    """The transformer that is distilled.
+
+    Attributes:
+        model: Hub id or folder. A sequence classifier is used as it is; an encoder without a head is fine-tuned.
+        revision: Revision on the Hub.
+        trust_remote_code: Run code that the teacher's repo ships.
+        max_length: Tokens read of a text.
+        fine_tune: "all" weights or only the "head" of an encoder without a head; null means "all".
+        epochs: Passes over D_train.
+        batch_size: Texts a step.
+        lr: Peak learning rate; null means 5e-5 for all weights and 3e-3 for the head.
+        weight_decay: AdamW's.
+        warmup_ratio: Share of the steps in which the learning rate rises.
+    """
+
+    model: str
+    revision: str | None = None
+    trust_remote_code: bool = False
+    max_length: int = 256
+    fine_tune: Literal["all", "head"] | None = None
+    epochs: int = 3
+    batch_size: int = 32
+    lr: float | None = None
+    weight_decay: float = 0.01
+    warmup_ratio: float = 0.1
+
+
+@dataclass(kw_only=True)
+class LabelRecipe:
+    """How the teacher labels.
+
+    Attributes:
+        tokens_per_batch: Budget of padded tokens in a batch of texts of similar length.
+        dtype: Precision of the teacher; "auto" is bfloat16 where the processor computes in it, else float32.
+    """
+
+    tokens_per_batch: int = 8192
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+
+
+@dataclass(kw_only=True)
+class StudentRecipe:
+    """The shape of the student (see `SparseNgramConfig`)."""
+
+    embedding_size: int = 256
+    hidden_sizes: list[int] | None = None
+    pooling: Literal["mean", "sum", "max", "attentive"] = "mean"
+    activation: Literal["relu", "tanh"] = "relu"
+    hidden_dropout: float = 0.1
+    block_rows: int = 1_048_576
+
+
+@dataclass(kw_only=True)
+class TrainingRecipe:
+    """One training of the student: distillation, fine-tuning or from scratch.
+
+    Attributes:
+        epochs: Passes over the texts; 0 skips the stage.
+        batch_size: Texts a step.
+        lr: Peak learning rate of the table's rows.
+        head_lr: Peak learning rate of everything else (AdamW).
+        weight_decay: AdamW's; the table has none.
+        warmup_ratio: Share of the steps in which the learning rates rise; then they fall linearly to zero.
+        optimizer: Optimiser of the table's rows.
+        ngram_dropout: Probability with which an n-gram of a text is left out of the mean.
+        max_grad_norm: Bound on the norm of the gradient of everything but the table; null for none.
+        temperature: Of teacher and student in the distillation loss.
+        gold_weight: Weight of the gold label against the teacher's on labelled texts: 0 is distillation alone,
+            1 gold labels alone.
+        max_length: N-grams read of a text; null reads all.
+        evals_per_epoch: How often validation data is scored.
+        checkpoint_minutes: Time between checkpoints.
+    """
+
+    epochs: int = 4
+    batch_size: int = 256
+    lr: float = 0.05
+    head_lr: float = 1e-3
+    weight_decay: float = 0.01
+    warmup_ratio: float = 0.02
+    optimizer: Literal["rowwise_adagrad", "lazy_adam"] = "rowwise_adagrad"
+    ngram_dropout: float = 0.1
+    max_grad_norm: float | None = 1.0
+    temperature: float = 1.0
+    gold_weight: float = 0.0
+    max_length: int | None = None
+    evals_per_epoch: int = 2
+    checkpoint_minutes: float = 2.0
+
+
+@dataclass(kw_only=True)
+class DistilRecipe(TrainingRecipe):
+    """Distillation on C and D_train.
+
+    Attributes:
+        include_train: Distil on D_train too; false is the paper's privacy setting.
+    """
+
+    include_train: bool = True
+
+
+@dataclass(kw_only=True)
+class FineTuneRecipe(TrainingRecipe):
+    """Fine-tuning of the distilled student on D_train, kept only if it is better on validation data."""
+
+    epochs: int = 3
+    lr: float = 0.02
+    gold_weight: float = 0.5
+
+
+@dataclass(kw_only=True)
+class FromScratchRecipe(TrainingRecipe):
+    """A student of the same shape that never sees the teacher, for comparison; off unless it has epochs."""
+
+    epochs: int = 0
+    gold_weight: float = 1.0
+
+
+@dataclass(kw_only=True)
+class EvaluateRecipe:
+    """The report.
+
+    Attributes:
+        speed_seconds: Time spent on measuring texts per second of teacher and student each; 0 leaves it out.
+        batch_size: Texts in a batch of the student when it is timed.
+    """
+
+    speed_seconds: float = 15.0
+    batch_size: int = 256
+
+
+@dataclass(kw_only=True)
+class Recipe:
+    """A whole run.
+
+    Attributes:
+        output_dir: Folder of the run; each stage has a folder in it.
+        data: The texts.
+        teacher: The teacher.
+        vocabulary: The n-grams.
+        label: How the teacher labels.
+        student: The student's shape.
+        distil: Distillation.
+        fine_tune: Fine-tuning afterwards.
+        from_scratch: The comparison without a teacher.
+        evaluate: The report.
+        seed: Of every random choice.
+        stages: Run only these; null runs all that are not there yet.
+        num_processes: Fail unless so many processes were launched; null takes any number.
+        trackers: Names of Accelerate trackers (`tensorboard`, `wandb`, ...); `metrics.jsonl` is always written.
+    """
+
+    output_dir: str
+    data: DataRecipe
+    teacher: TeacherRecipe
+    vocabulary: VocabularyRecipe = field(default_factory=VocabularyRecipe)
+    label: LabelRecipe = field(default_factory=LabelRecipe)
+    student: StudentRecipe = field(default_factory=StudentRecipe)
+    distil: DistilRecipe = field(default_factory=DistilRecipe)
+    fine_tune: FineTuneRecipe = field(default_factory=FineTuneRecipe)
+    from_scratch: FromScratchRecipe = field(default_factory=FromScratchRecipe)
+    evaluate: EvaluateRecipe = field(default_factory=EvaluateRecipe)
+    seed: int = 0
+    stages: list[StageName] | None = None
+    num_processes: int | None = None
+    trackers: list[str] = field(default_factory=list)

@@ -1,0 +1,145 @@
+"""The order in which training sees texts, and the batches made from them.
+
+Row groups of all shards are permuted anew each epoch; the rows of a window of row groups are permuted together. Only
+one window is in memory, the order depends on nothing but (seed, epoch), and a batch is found again by its number, so
+that a restart continues where it stopped. Text sets smaller than a window are permuted as a whole.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+WINDOW_GROUPS = 96
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextShard:
+    """A shard of texts and the shard of the teacher's logits of the same rows, if there is one."""
+
+    texts: Path
+    logits: Path | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextBatch:
+    """B texts.
+
+    Attributes:
+        texts: The texts.
+        text_pairs: The second texts of pairs.
+        numbers: (B,) number of each text among all texts of the stream.
+        logits: (B, C) of the teacher, NaN-free, or None.
+        labels: List of B labels (None where there is none), or None.
+        epoch: The pass over the texts that this batch belongs to.
+    """
+
+    texts: list[str]
+    text_pairs: list[str] | None
+    numbers: npt.NDArray[np.int64]
+    logits: npt.NDArray[np.float32] | None
+    labels: list[object] | None
+    epoch: int
+
+
+@dataclass(frozen=True)
+class _Group:
+    shard: int
+    index: int
+    first: int
+    rows: int
+
+
+class TextStream:
+    """All batches of a training, in order.
+
+    Args:
+        shards: What to read.
+        batch_size: Texts B of a batch; the last one of an epoch may be smaller.
+        seed: Of the permutations; None keeps the order of the files.
+    """
+
+    def __init__(self, shards: Sequence[TextShard], *, batch_size: int, seed: int | None) -> None:
+        self._shards = list(shards)
+        self._batch_size = batch_size
+        self._seed = seed
+        self._groups: list[_Group] = []
+        first = 0
+        for number, shard in enumerate(self._shards):
+            metadata = pq.read_metadata(shard.texts)
+            for index in range(metadata.num_row_groups):
+                rows = metadata.row_group(index).num_rows
+                self._groups.append(_Group(number, index, first, rows))
+                first += rows
+        self.num_texts = first
+
+    @property
+    def batches_per_epoch(self) -> int:
+        """Number of batches of one pass."""
+        return -(-self.num_texts // self._batch_size)
+
+    def batches(self, *, first: int, stop: int) -> Iterator[TextBatch]:
+        """Yield the batches with numbers from `first` to before `stop`, counted over all epochs."""
+        number = first
+        while number < stop:
+            epoch, skipped = divmod(number, self.batches_per_epoch)
+            for batch in self._epoch(epoch, skipped=skipped):
+                yield batch
+                number += 1
+                if number == stop:
+                    return
+
+    def _epoch(self, epoch: int, *, skipped: int) -> Iterator[TextBatch]:
+        random = None if self._seed is None else np.random.default_rng([self._seed, epoch])
+        order = np.arange(len(self._groups)) if random is None else random.permutation(len(self._groups))
+        left_to_skip = skipped * self._batch_size
+        carried: pa.Table | None = None
+        for start in range(0, len(order), WINDOW_GROUPS):
+            groups = [self._groups[index] for index in order[start : start + WINDOW_GROUPS]]
+            rows = sum(group.rows for group in groups)
+            permutation = np.arange(rows) if random is None else random.permutation(rows)
+            if left_to_skip >= rows:
+                left_to_skip -= rows
+                continue
+            window = self._read(groups).take(permutation[left_to_skip:])
+            left_to_skip = 0
+            window = window if carried is None else pa.concat_tables([carried, window])
+            whole = window.num_rows - window.num_rows % self._batch_size
+            for position in range(0, whole, self._batch_size):
+                yield _to_batch(window.slice(position, self._batch_size), epoch)
+            carried = window.slice(whole)
+        if carried is not None and carried.num_rows:
+            yield _to_batch(carried, epoch)
+
+    def _read(self, groups: list[_Group]) -> pa.Table:
+        tables = []
+        for group in groups:
+            shard = self._shards[group.shard]
+            table = pq.ParquetFile(shard.texts).read_row_group(group.index)
+            columns = {name: table[name] for name in table.column_names if name != "logits"}
+            if shard.logits is not None:
+                columns["logits"] = pq.ParquetFile(shard.logits).read_row_group(group.index)["logits"]
+            columns["number"] = pa.array(np.arange(group.first, group.first + group.rows, dtype=np.int64))
+            tables.append(pa.table(columns))
+        return pa.concat_tables(tables, promote_options="default").combine_chunks()
+
+
+def _to_batch(table: pa.Table, epoch: int) -> TextBatch:
+    names = table.column_names
+    return TextBatch(
+        texts=table["text"].to_pylist(),
+        text_pairs=table["text_pair"].to_pylist() if "text_pair" in names else None,
+        numbers=table["number"].to_numpy(),
+        logits=_to_matrix(table["logits"]) if "logits" in names else None,
+        labels=table["label"].to_pylist() if "label" in names else None,
+        epoch=epoch,
+    )
+
+
+def _to_matrix(column: pa.ChunkedArray) -> npt.NDArray[np.float32]:
+    flat = column.combine_chunks().flatten().to_numpy(zero_copy_only=False)
+    return np.asarray(flat.reshape(len(column), -1), dtype=np.float32)

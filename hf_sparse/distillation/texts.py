@@ -1,0 +1,158 @@
+"""The texts stage: every text set as Parquet shards with the same columns, labels as ids, validation held out.
+
+Shards are small enough to be units of work (labelling) and their row groups units of shuffling (training).
+"""
+
+import logging
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from tqdm.auto import tqdm
+
+from hf_sparse.distillation.label_space import LabelSpace
+from hf_sparse.distillation.recipe import DataRecipe, TextSet
+from hf_sparse.distillation.sources import read_rows
+
+logger = logging.getLogger(__name__)
+
+SHARD_ROWS = 16_384
+GROUP_ROWS = 1_024
+TEXT_SETS = ("train", "corpus", "validation", "test")
+_HELD_OUT_WINDOW = 65_536
+
+
+def shards(folder: Path, text_set: str) -> list[Path]:
+    """Return the shards of a text set in order."""
+    return sorted(folder.glob(f"{text_set}-*.parquet"))
+
+
+def num_texts(folder: Path, text_set: str) -> int:
+    """Return the number of texts of a text set."""
+    return sum(pq.read_metadata(path).num_rows for path in shards(folder, text_set))
+
+
+def read_texts(folder: Path, text_set: str, *, progress: bool = False) -> Iterator[str]:
+    """Yield the texts of a text set, the two sides of a pair one after the other."""
+    files = shards(folder, text_set)
+    for path in tqdm(files, desc=f"reading {text_set}", unit="shard", disable=not progress):
+        parquet = pq.ParquetFile(path)
+        names = [name for name in ("text", "text_pair") if name in parquet.schema_arrow.names]
+        for batch in parquet.iter_batches(GROUP_ROWS, columns=names):
+            for row in zip(*(batch[name].to_pylist() for name in names), strict=True):
+                yield from row
+
+
+def write_text_sets(data: DataRecipe, folder: Path, *, space: LabelSpace, seed: int, progress: bool) -> dict[str, int]:
+    """Write all text sets of a recipe into a folder.
+
+    Args:
+        data: What to read.
+        folder: Where the shards go (`train-00000.parquet`, ...).
+        space: The labels.
+        seed: Of the choice of held-out texts.
+        progress: Show bars on stderr.
+
+    Returns:
+        The number of texts of each set.
+
+    Raises:
+        ValueError: If a source is unreadable, holds an unknown label, or no texts are left to distil on.
+    """
+    counts = dict.fromkeys(TEXT_SETS, 0)
+    train = _read_all(data.train, space, progress=progress, name="train") if data.train is not None else None
+    corpus: Iterator[pa.Table] = (
+        table for source in data.corpus for table in _encoded(source, space, progress=progress, name="corpus")
+    )
+    if data.validation is not None:
+        tables = _encoded(data.validation, space, progress=progress, name="validation")
+        counts["validation"] = _write_shards(tables, folder, "validation")
+    elif train is not None:
+        held_out, train = _hold_out(train, data.validation_size, seed=seed)
+        counts["validation"] = _write_shards([held_out], folder, "validation")
+    else:
+        window, corpus = _split_window(corpus)
+        held_out, window = _hold_out(window, data.validation_size, seed=seed)
+        counts["validation"] = _write_shards([held_out], folder, "validation")
+        corpus = _chain([window], corpus)
+    if train is not None:
+        counts["train"] = _write_shards([train], folder, "train")
+    counts["corpus"] = _write_shards(corpus, folder, "corpus")
+    if data.test is not None:
+        counts["test"] = _write_shards(_encoded(data.test, space, progress=progress, name="test"), folder, "test")
+    if counts["train"] + counts["corpus"] == 0:
+        raise ValueError("the recipe's data.train and data.corpus hold no texts; name at least one source with texts")
+    return counts
+
+
+def labels_of(source: TextSet) -> Iterator[object]:
+    """Yield the raw labels of a text set."""
+    for table in read_rows(source):
+        if "label" in table.column_names:
+            yield from table["label"].to_pylist()
+
+
+def _encoded(source: TextSet, space: LabelSpace, *, progress: bool, name: str) -> Iterator[pa.Table]:
+    with tqdm(desc=f"texts of {name}", unit=" texts", disable=not progress) as bar:
+        for table in read_rows(source):
+            if "label" in table.column_names:
+                labels = space.encode(table["label"].combine_chunks(), where=source.path)
+                table = table.set_column(table.column_names.index("label"), "label", labels)
+            bar.update(table.num_rows)
+            yield table
+
+
+def _read_all(source: TextSet, space: LabelSpace, *, progress: bool, name: str) -> pa.Table:
+    tables = list(_encoded(source, space, progress=progress, name=name))
+    if not tables:
+        raise ValueError(f"{source.path!r} (data.{name}) holds no texts")
+    return pa.concat_tables(tables)
+
+
+def _hold_out(table: pa.Table, size: int, *, seed: int) -> tuple[pa.Table, pa.Table]:
+    size = min(size, table.num_rows // 5)
+    order = np.random.default_rng(seed).permutation(table.num_rows)
+    return table.take(np.sort(order[:size])), table.take(np.sort(order[size:]))
+
+
+def _split_window(tables: Iterator[pa.Table]) -> tuple[pa.Table, Iterator[pa.Table]]:
+    first: list[pa.Table] = []
+    rows = 0
+    for table in tables:
+        first.append(table)
+        rows += table.num_rows
+        if rows >= _HELD_OUT_WINDOW:
+            break
+    if not first:
+        raise ValueError("the recipe has neither data.train nor a data.corpus with texts; name at least one source")
+    return pa.concat_tables(first, promote_options="default"), tables
+
+
+def _chain(first: Iterable[pa.Table], rest: Iterator[pa.Table]) -> Iterator[pa.Table]:
+    yield from first
+    yield from rest
+
+
+def _write_shards(tables: Iterable[pa.Table], folder: Path, text_set: str) -> int:
+    pending: list[pa.Table] = []
+    rows = total = shard = 0
+    for table in tables:
+        pending.append(table)
+        rows += table.num_rows
+        while rows >= SHARD_ROWS:
+            joined = pa.concat_tables(pending, promote_options="default")
+            _write_shard(joined.slice(0, SHARD_ROWS), folder / f"{text_set}-{shard:05d}.parquet")
+            pending = [joined.slice(SHARD_ROWS)]
+            rows -= SHARD_ROWS
+            total += SHARD_ROWS
+            shard += 1
+    if rows:
+        joined = pa.concat_tables(pending, promote_options="default")
+        _write_shard(joined, folder / f"{text_set}-{shard:05d}.parquet")
+    return total + rows
+
+
+def _write_shard(table: pa.Table, path: Path) -> None:
+    pq.write_table(table.combine_chunks(), path, row_group_size=GROUP_ROWS, compression="zstd")
