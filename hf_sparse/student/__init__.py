@@ -1,0 +1,25 @@
+"""The student as Hugging Face classes, registered with the Auto classes of transformers.
+
+The files beside this one travel with every saved model, so that a machine without hf-sparse can load it; this one does
+not.
+"""
+
+from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification
+
+from hf_sparse.student.configuration_sparse_ngram import SparseNgramConfig
+from hf_sparse.student.modeling_sparse_ngram import SparseNgramForSequenceClassification, SparseNgramModel
+from hf_sparse.student.pipeline_sparse_ngram import SparseNgramTextClassificationPipeline
+
+__all__ = [
+    "SparseNgramConfig",
+    "SparseNgramForSequenceClassification",
+    "SparseNgramModel",
+    "SparseNgramTextClassificationPipeline",
+]
+
+AutoConfig.register("sparse_ngram", SparseNgramConfig)
+AutoModel.register(SparseNgramConfig, SparseNgramModel)
+AutoModelForSequenceClassification.register(SparseNgramConfig, SparseNgramForSequenceClassification)
+SparseNgramConfig.register_for_auto_class()
+SparseNgramModel.register_for_auto_class("AutoModel")
+SparseNgramForSequenceClassification.register_for_auto_class("AutoModelForSequenceClassification")

@@ -1,0 +1,104 @@
+"""The shape of a sparse n-gram student, as `config.json` keeps it."""
+
+from typing import Any, Literal
+
+from transformers import PreTrainedConfig
+
+Pooling = Literal["mean", "sum", "max", "attentive"]
+Activation = Literal["relu", "tanh"]
+
+FORMAT_VERSION = 1  # of the tensors and of their meaning; code that does not know a version must refuse it
+
+
+class SparseNgramConfig(PreTrainedConfig):
+    """Describe a deep averaging network over a table of n-gram embeddings (Ye et al. 2022, section 2.2).
+
+    Args:
+        vocab_size: Rows V of the table, row 0 (padding, always zero) included.
+        embedding_size: Width D of a row.
+        block_rows: Rows a block of the table. safetensors never splits a tensor, so the table is a list of blocks,
+            each its own tensor; block i holds rows `[i * block_rows, (i + 1) * block_rows)`.
+        pooling: How the rows of a text become one vector.
+        hidden_sizes: Widths of the hidden layers; `None` means `[embedding_size]`, `[]` means none.
+        activation: Non-linearity after each hidden layer.
+        ngram_dropout: Probability that an n-gram of a text is left out in training; pooling is over what is kept.
+        hidden_dropout: Dropout probability after each hidden layer.
+        sentence_pairs: Whether the model compares two texts by `[h1, h2, h1 * h2, |h1 - h2|]`.
+        initializer_range: Standard deviation of the table's initial values. Rows must start small: those of rare
+            n-grams are hardly trained, so what they start with stays in the pooled vector as noise. 0.02 is below one
+            first Adagrad step at the usual rate of 0.05. Dense layers start as torch's `nn.Linear` does.
+        vocabulary_sha256: Digest of the `vocabulary.safetensors` whose ids the table's rows belong to.
+        format_version: Version of the layout of the tensors.
+        pad_token_id: Always 0.
+        **kwargs: What every configuration takes: `num_labels`, `id2label`, `problem_type`, ...
+
+    Raises:
+        ValueError: If a value is out of its range.
+    """
+
+    model_type = "sparse_ngram"
+
+    def __init__(
+        self,
+        vocab_size: int = 1_000_001,
+        embedding_size: int = 256,
+        block_rows: int = 1_048_576,
+        pooling: Pooling = "mean",
+        hidden_sizes: list[int] | None = None,
+        activation: Activation = "relu",
+        ngram_dropout: float = 0.1,
+        hidden_dropout: float = 0.1,
+        sentence_pairs: bool = False,
+        initializer_range: float = 0.02,
+        vocabulary_sha256: str | None = None,
+        format_version: int = FORMAT_VERSION,
+        pad_token_id: int = 0,
+        **kwargs: Any,
+    ) -> None:
+        self.vocab_size = vocab_size
+        self.embedding_size = embedding_size
+        self.block_rows = block_rows
+        self.pooling = pooling
+        self.hidden_sizes = [embedding_size] if hidden_sizes is None else list(hidden_sizes)
+        self.activation = activation
+        self.ngram_dropout = ngram_dropout
+        self.hidden_dropout = hidden_dropout
+        self.sentence_pairs = sentence_pairs
+        self.initializer_range = initializer_range
+        self.vocabulary_sha256 = vocabulary_sha256
+        self.format_version = format_version
+        self._check()
+        super().__init__(pad_token_id=pad_token_id, **kwargs)
+        self.pad_token_id = pad_token_id
+        if pad_token_id != 0:
+            raise ValueError(f"pad_token_id is {pad_token_id}, but row 0 is the padding row; leave pad_token_id at 0")
+
+    @property
+    def block_sizes(self) -> list[int]:
+        """Rows of each block of the table, in order; they add up to `vocab_size`."""
+        starts = range(0, self.vocab_size, self.block_rows)
+        return [min(self.block_rows, self.vocab_size - start) for start in starts]
+
+    def _check(self) -> None:
+        for name in ("vocab_size", "embedding_size", "block_rows"):
+            _require(
+                name, getattr(self, name), isinstance(getattr(self, name), int) and getattr(self, name) > 0, ">= 1"
+            )
+        widths_fit = all(isinstance(width, int) and width > 0 for width in self.hidden_sizes)
+        _require("hidden_sizes", self.hidden_sizes, widths_fit, "a list of widths >= 1")
+        for name in ("ngram_dropout", "hidden_dropout"):
+            _require(name, getattr(self, name), 0 <= getattr(self, name) < 1, "in [0, 1)")
+        _require("initializer_range", self.initializer_range, self.initializer_range >= 0, ">= 0")
+        poolings, activations = ("mean", "sum", "max", "attentive"), ("relu", "tanh")
+        _require("pooling", self.pooling, self.pooling in poolings, f"one of {poolings}")
+        _require("activation", self.activation, self.activation in activations, f"one of {activations}")
+        if self.format_version != FORMAT_VERSION:
+            raise ValueError(
+                f"format_version is {self.format_version}, but this code reads version {FORMAT_VERSION}; "
+                "load the model with the code of its own repository (trust_remote_code=True) or update hf-sparse"
+            )
+
+
+def _require(name: str, value: object, holds: bool, wanted: str) -> None:
+    if not holds:
+        raise ValueError(f"{name} is {value!r}, but must be {wanted}")

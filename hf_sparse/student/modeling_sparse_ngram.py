@@ -1,0 +1,297 @@
+"""The student: a deep averaging network over n-gram embeddings (Ye et al. 2022, "Sparse Distillation").
+
+    ids -> rows -> pooled (B, D) -> [pair features (B, 4D)] -> hidden layers (B, H) -> logits (B, C)
+
+A batch comes padded, `input_ids (B, L)` with `attention_mask`, as any tokenizer gives it, or flat, `input_ids (N,)`
+with `lengths (B,)`, which is what the layers work on. For pairs of texts, `token_type_ids` tell the sides apart in the
+padded form; in the flat form `lengths (2B,)` has the sides interleaved: first text, its partner, second text, ...
+"""
+
+import os
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedConfig, PreTrainedModel
+from transformers import initialization as init
+from transformers.modeling_outputs import BaseModelOutputWithPooling, SequenceClassifierOutput
+
+from .configuration_sparse_ngram import SparseNgramConfig
+from .table_sparse_ngram import NgramAttention, NgramTable, keep_ids
+
+
+class SparseNgramPreTrainedModel(PreTrainedModel):
+    """What the bare model and the classifier share: initial values, saving, what they cannot do."""
+
+    config_class = SparseNgramConfig
+    base_model_prefix = "model"
+    main_input_name = "input_ids"
+    # The loss is a plain mean over the batch: the Trainer must divide it by the accumulation steps itself.
+    accepts_loss_kwargs = False
+    # Tables may be half precision; the layers after pooling are small, and float32 costs nothing there.
+    _keep_in_fp32_modules_strict = ["attention", "hidden_layers", "classifier"]
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        if isinstance(module, nn.ParameterList):  # the table's blocks; modules without own parameters are skipped
+            for block in module:
+                init.normal_(block, mean=0.0, std=self.config.initializer_range)
+            # A slice carries no mark of having been loaded, so ask the block: a mapped file must not be written to.
+            if not getattr(module[0], "_is_hf_initialized", False):
+                init.zeros_(module[0][0])
+        elif isinstance(module, nn.Linear):
+            bound = module.in_features**-0.5
+            init.uniform_(module.weight, -bound, bound)
+            if module.bias is not None:
+                init.uniform_(module.bias, -bound, bound)
+
+    def get_input_embeddings(self) -> nn.Module:
+        """Refuse: no single `nn.Embedding` holds the rows."""
+        raise NotImplementedError(
+            "the n-gram table is a list of row blocks, not one nn.Embedding; use `base_model.table.blocks`"
+        )
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        """Refuse: no single `nn.Embedding` holds the rows."""
+        raise NotImplementedError(
+            "the n-gram table is a list of row blocks, not one nn.Embedding; write to `base_model.table.blocks`"
+        )
+
+    def resize_token_embeddings(self, *args: Any, **kwargs: Any) -> nn.Embedding:
+        """Refuse: the rows belong to the n-grams of one vocabulary."""
+        raise NotImplementedError(
+            "the rows of the table belong to the n-grams of one vocabulary and cannot be added or removed; "
+            "count a vocabulary of the wanted size and train a student on it"
+        )
+
+    def save_pretrained(self, save_directory: str | os.PathLike[str], *args: Any, **kwargs: Any) -> None:
+        """Save weights, config and the code of all of them, for both auto classes and with the custom pipeline.
+
+        transformers only records the class being saved, so the other entries are set here; a model that came from the
+        Hub has them with the prefix of its old repository. The relative import makes transformers copy the
+        pipeline's file with this one.
+        """
+        from .pipeline_sparse_ngram import SparseNgramTextClassificationPipeline
+
+        self.config.auto_map = {
+            "AutoConfig": _auto_map_entry(self.config.__class__),
+            "AutoModel": _auto_map_entry(SparseNgramModel),
+            "AutoModelForSequenceClassification": _auto_map_entry(SparseNgramForSequenceClassification),
+        }
+        self.config.custom_pipelines = {
+            "text-classification": {
+                "impl": _auto_map_entry(SparseNgramTextClassificationPipeline),
+                "pt": ["AutoModelForSequenceClassification"],
+                "type": "text",
+            }
+        }
+        super().save_pretrained(save_directory, *args, **kwargs)
+
+
+class SparseNgramModel(SparseNgramPreTrainedModel):
+    """Turn n-grams into one vector a text (or a pair), up to the last hidden layer."""
+
+    def __init__(self, config: SparseNgramConfig) -> None:
+        super().__init__(config)
+        self.table = NgramTable(config)
+        self.attention = NgramAttention(config) if config.pooling == "attentive" else None
+        widths = [config.embedding_size * (4 if config.sentence_pairs else 1), *config.hidden_sizes]
+        self.hidden_layers = nn.ModuleList(nn.Linear(*pair) for pair in pairwise(widths))
+        self.activation = nn.ReLU() if config.activation == "relu" else nn.Tanh()
+        self.dropout = nn.Dropout(config.hidden_dropout)
+        self.output_size = widths[-1]
+        self.post_init()
+
+    def pool(self, input_ids: Tensor, lengths: Tensor) -> Tensor:
+        """Pool the rows of each text, without dropout.
+
+        Args:
+            input_ids: Row numbers (N,), grouped by text.
+            lengths: N-grams of each text (B,), or (2B,) for pairs, the sides interleaved.
+
+        Returns:
+            Vectors (B, D) or (2B, D) in the table's type; zeros for a text without n-grams.
+
+        Raises:
+            ValueError: If a row number or a length is out of range (checked on the CPU only).
+        """
+        self._check(input_ids, lengths)
+        pooled: Tensor
+        if self.attention is not None:
+            pooled = self.attention(self.table, input_ids, lengths)
+        else:
+            pooled = self.table(input_ids, lengths, self.config.pooling)
+        return pooled
+
+    def encode(self, pooled: Tensor) -> Tensor:
+        """Run what lies between pooling and classifier: pair features and hidden layers, with dropout in training.
+
+        Args:
+            pooled: Vectors (B, D), or (2B, D) for pairs.
+
+        Returns:
+            Vectors (B, H).
+        """
+        hidden = pooled
+        if self.hidden_layers:
+            hidden = hidden.to(next(self.hidden_layers.parameters()).dtype)
+        if self.config.sentence_pairs:
+            first, second = hidden[0::2], hidden[1::2]
+            hidden = torch.cat([first, second, first * second, (first - second).abs()], dim=1)
+        for layer in self.hidden_layers:
+            hidden = self.dropout(self.activation(layer(hidden)))
+        return hidden
+
+    def pool_batch(
+        self,
+        input_ids: Tensor | None,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        lengths: Tensor | None = None,
+    ) -> Tensor:
+        """Pool a padded or flat batch, with n-gram dropout in training.
+
+        Args:
+            input_ids: Row numbers (B, L) or (N,).
+            attention_mask: 1 for n-grams, 0 for padding (B, L), for padded ids; without it, row 0 is padding.
+            token_type_ids: 0 for the first text of a pair, 1 for the second (B, L), for padded ids.
+            lengths: N-grams of each text (B,) or (2B,), for flat ids; without it, all ids are one text.
+
+        Returns:
+            Vectors (B, D), or (2B, D) for pairs.
+
+        Raises:
+            ValueError: If the arguments do not fit together.
+        """
+        if input_ids is None:
+            raise ValueError("input_ids is None; this model reads n-gram ids only (there are no inputs_embeds)")
+        if input_ids.dim() == 2 and lengths is None:
+            input_ids, lengths = self._flatten(input_ids, attention_mask, token_type_ids)
+        elif input_ids.dim() == 1:
+            lengths = input_ids.new_tensor([input_ids.shape[0]]) if lengths is None else lengths
+        else:
+            raise ValueError(
+                f"input_ids of shape {tuple(input_ids.shape)} with{'out' if lengths is None else ''} lengths; "
+                "pass padded ids (B, L) with an attention_mask, or flat ids (N,) with lengths"
+            )
+        lengths = lengths.to(input_ids.device, torch.int64)
+        rate = self.config.ngram_dropout
+        if not self.training or rate == 0:
+            return self.pool(input_ids, lengths)
+        keep = torch.rand(input_ids.shape, device=input_ids.device) >= rate
+        pooled = self.pool(*keep_ids(input_ids, lengths, keep))
+        # A mean does not shrink when n-grams are left out; a sum does.
+        return pooled / (1 - rate) if self.config.pooling == "sum" else pooled
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        lengths: Tensor | None = None,
+        return_dict: bool | None = None,
+        **kwargs: Any,
+    ) -> BaseModelOutputWithPooling | tuple[Any, ...]:
+        """Encode a batch; the arguments are those of `pool_batch`.
+
+        Returns:
+            `last_hidden_state` (B, 1, D), the pooled rows ((B, 2, D) for pairs), and `pooler_output` (B, H), what the
+            hidden layers make of them.
+        """
+        pooled = self.pool_batch(input_ids, attention_mask, token_type_ids, lengths)
+        sides = 2 if self.config.sentence_pairs else 1
+        last_hidden_state = pooled.reshape(-1, sides, pooled.shape[1])
+        output = BaseModelOutputWithPooling(last_hidden_state=last_hidden_state, pooler_output=self.encode(pooled))
+        return output if _wants_dict(return_dict, self.config) else output.to_tuple()
+
+    def _flatten(
+        self, input_ids: Tensor, attention_mask: Tensor | None, token_type_ids: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        mask = input_ids != 0 if attention_mask is None else attention_mask.bool()
+        if not self.config.sentence_pairs:
+            return input_ids[mask], mask.sum(1)
+        second = torch.zeros_like(mask) if token_type_ids is None else token_type_ids.bool()
+        sides = torch.stack([mask & ~second, mask & second], dim=1)  # (B, 2, L)
+        return input_ids.unsqueeze(1).expand(sides.shape)[sides], sides.sum(2).flatten()
+
+    def _check(self, ids: Tensor, lengths: Tensor) -> None:
+        if self.config.sentence_pairs and lengths.shape[0] % 2:
+            raise ValueError(
+                f"lengths has {lengths.shape[0]} entries, but a model of sentence pairs needs two for each pair: "
+                "first text, second text (0 for an absent one)"
+            )
+        if ids.device.type != "cpu" or torch.compiler.is_compiling():
+            return  # elsewhere a look at the values stalls the device, whose own kernels check ids
+        if int(lengths.sum()) != ids.shape[0] or (lengths < 0).any():
+            raise ValueError(f"lengths add up to {int(lengths.sum())}, but there are {ids.shape[0]} input_ids")
+        low, high = (int(value) for value in ids.aminmax()) if ids.shape[0] else (0, 0)
+        if low < 0 or high >= self.config.vocab_size:
+            raise ValueError(
+                f"input_ids reach from {low} to {high}, but the table has rows 0 to {self.config.vocab_size - 1}; "
+                "use the tokenizer that was saved with this model"
+            )
+
+
+class SparseNgramForSequenceClassification(SparseNgramPreTrainedModel):
+    """Classify texts or pairs of texts, or give them scores."""
+
+    def __init__(self, config: SparseNgramConfig) -> None:
+        super().__init__(config)
+        self.num_labels = len(config.id2label or {})
+        self.model = SparseNgramModel(config)
+        self.classifier = nn.Linear(self.model.output_size, self.num_labels)
+        self.post_init()
+
+    def pool(self, input_ids: Tensor, lengths: Tensor) -> Tensor:
+        """Pool flat ids (N,) with lengths (B,) to (B, D), for pairs (2B,) to (2B, D); no n-gram dropout."""
+        pooled: Tensor = self.model.pool(input_ids, lengths)
+        return pooled
+
+    def classify(self, pooled: Tensor) -> Tensor:
+        """Turn pooled vectors (B, D), for pairs (2B, D), into logits (B, C); hidden dropout in training."""
+        logits: Tensor = self.classifier(self.model.encode(pooled).to(self.classifier.weight.dtype))
+        return logits
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        lengths: Tensor | None = None,
+        labels: Tensor | None = None,
+        return_dict: bool | None = None,
+        **kwargs: Any,
+    ) -> SequenceClassifierOutput | tuple[Any, ...]:
+        """Classify a batch.
+
+        Args:
+            input_ids: Row numbers (B, L) or (N,).
+            attention_mask: 1 for n-grams, 0 for padding (B, L), for padded ids; without it, row 0 is padding.
+            token_type_ids: 0 for the first text of a pair, 1 for the second (B, L), for padded ids.
+            lengths: N-grams of each text (B,), or (2B,) for pairs, for flat ids; without it, all ids are one text.
+            labels: Classes (B,), or floats (B, C) for several labels a text, or (B,) or (B, C) for regression.
+            return_dict: Whether to return an object (the default) or a tuple.
+            **kwargs: Ignored, as in every model of transformers.
+
+        Returns:
+            `logits` (B, C), and `loss` when there are labels, by `config.problem_type` or, without one, by the labels.
+
+        Raises:
+            ValueError: If the arguments do not fit together.
+        """
+        logits = self.classify(self.model.pool_batch(input_ids, attention_mask, token_type_ids, lengths))
+        loss = None
+        if labels is not None:
+            loss = self.loss_function(labels=labels, pooled_logits=logits, config=self.config)
+        output = SequenceClassifierOutput(loss=loss, logits=logits)
+        return output if _wants_dict(return_dict, self.config) else output.to_tuple()
+
+
+def _wants_dict(return_dict: bool | None, config: PreTrainedConfig) -> bool:
+    return bool(config.return_dict if return_dict is None else return_dict)
+
+
+def _auto_map_entry(custom_class: type) -> str:
+    """Name a class as `auto_map` does: by its file and itself, without packages."""
+    return f"{custom_class.__module__.rsplit('.', 1)[-1]}.{custom_class.__name__}"

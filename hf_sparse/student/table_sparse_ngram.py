@@ -1,0 +1,184 @@
+"""The table of n-gram embeddings, in row blocks, and how the rows of a text become one vector.
+
+Everything here works on flat batches: `ids (N,)`, the n-grams of all texts one after the other, and `lengths (B,)`.
+"""
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .configuration_sparse_ngram import SparseNgramConfig
+
+# Rows that attentive pooling scores at once when nothing needs a gradient: 64 MB at 256 columns.
+ATTENTION_CHUNK = 65_536
+
+
+class NgramTable(nn.Module):
+    """Hold V rows of D columns as several parameters, each a block of consecutive rows.
+
+    Row 0 is padding: it is zero, takes no part in pooling and never gets a gradient.
+    """
+
+    def __init__(self, config: SparseNgramConfig) -> None:
+        super().__init__()
+        self.num_rows = config.vocab_size
+        self.block_rows = config.block_rows
+        width = config.embedding_size
+        self.blocks = nn.ParameterList(nn.Parameter(torch.empty(rows, width)) for rows in config.block_sizes)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Type of the rows."""
+        return self.blocks[0].dtype
+
+    def forward(self, ids: Tensor, lengths: Tensor, mode: Literal["mean", "sum", "max"] = "mean") -> Tensor:
+        """Pool the rows of each text.
+
+        Args:
+            ids: N row numbers, int32 or int64, grouped by text.
+            lengths: N-grams of each of B texts, int64; their sum is N.
+            mode: How a text's rows become one vector. A text without n-grams gives zeros.
+
+        Returns:
+            Vectors (B, D) in the table's type.
+        """
+        if len(self.blocks) == 1:
+            # Only kernels elsewhere skip row 0 for nothing; on the CPU padding_idx takes torch off its fast path.
+            padding = None if ids.device.type == "cpu" and not torch.compiler.is_compiling() else 0
+            ids, lengths = (ids, lengths) if padding == 0 else without_padding(ids, lengths)
+            offsets = _offsets(lengths, ids.dtype)
+            return F.embedding_bag(
+                ids, self.blocks[0], offsets, mode=mode, include_last_offset=True, padding_idx=padding
+            )
+        ids, lengths = without_padding(ids, lengths)
+        if mode == "max":
+            return self._maximum(ids, lengths)
+        total = self.weighted_sum(ids, lengths)
+        return total / lengths.clamp(min=1).unsqueeze(1).to(total.dtype) if mode == "mean" else total
+
+    def weighted_sum(self, ids: Tensor, lengths: Tensor, weights: Tensor | None = None) -> Tensor:
+        """Add up the rows of each text, each times its weight.
+
+        Args:
+            ids: N row numbers without padding.
+            lengths: N-grams of each of B texts.
+            weights: One factor (N,) an n-gram; `None` means 1.
+
+        Returns:
+            Sums (B, D) in the table's type.
+        """
+        offsets = _offsets(lengths, ids.dtype)
+        total: Tensor | None = None
+        for block, inside, block_ids, block_offsets in self._split(ids, offsets):
+            factors = None if weights is None else (weights if inside is None else weights[inside]).to(block.dtype)
+            part = F.embedding_bag(
+                block_ids, block, block_offsets, mode="sum", include_last_offset=True, per_sample_weights=factors
+            )
+            # Blocks of half-precision rows are added in float32: each part is already rounded once.
+            part = part.to(torch.promote_types(part.dtype, torch.float32))
+            total = part if total is None else total + part
+        assert total is not None
+        return total.to(self.dtype)
+
+    def rows(self, ids: Tensor) -> Tensor:
+        """Gather single rows: ids (N,) to (N, D)."""
+        if len(self.blocks) == 1:
+            return F.embedding(ids, self.blocks[0])
+        rows = self.blocks[0].new_zeros(ids.shape[0], self.blocks[0].shape[1])
+        for block, inside, block_ids, _ in self._split(ids, _offsets(ids.new_tensor([ids.shape[0]]), ids.dtype)):
+            assert inside is not None
+            rows = rows.index_put((inside.nonzero().squeeze(1),), F.embedding(block_ids, block))
+        return rows
+
+    def _split(self, ids: Tensor, offsets: Tensor) -> "list[tuple[Tensor, Tensor | None, Tensor, Tensor]]":
+        """List for each block: its rows, the mask (N,) of the ids in it, these ids counted from its start, offsets."""
+        if len(self.blocks) == 1:
+            return [(self.blocks[0], None, ids, offsets)]
+        parts: list[tuple[Tensor, Tensor | None, Tensor, Tensor]] = []
+        for index, block in enumerate(self.blocks):
+            start = index * self.block_rows
+            inside = (ids >= start) & (ids < start + block.shape[0])
+            block_offsets = F.pad(inside.cumsum(0), (1, 0))[offsets].to(ids.dtype)
+            parts.append((block, inside, ids[inside] - start, block_offsets))
+        return parts
+
+    def _maximum(self, ids: Tensor, lengths: Tensor) -> Tensor:
+        best = self.blocks[0].new_full((lengths.shape[0], self.blocks[0].shape[1]), -torch.inf)
+        for block, _, block_ids, block_offsets in self._split(ids, _offsets(lengths, ids.dtype)):
+            part = F.embedding_bag(block_ids, block, block_offsets, mode="max", include_last_offset=True)
+            has_ids = (block_offsets.diff() > 0).unsqueeze(1)
+            best = torch.maximum(best, part.masked_fill(~has_ids, -torch.inf))
+        return best.masked_fill((lengths == 0).unsqueeze(1), 0.0)
+
+
+class NgramAttention(nn.Module):
+    """Weigh a text's rows by `softmax(v . tanh(W_g e_i + W_h h))`, h their mean (Ye et al. 2022, section 2.2)."""
+
+    def __init__(self, config: SparseNgramConfig) -> None:
+        super().__init__()
+        width = config.embedding_size
+        self.row = nn.Linear(width, width, bias=False)
+        self.mean = nn.Linear(width, width, bias=False)
+        self.score = nn.Linear(width, 1, bias=False)
+
+    def forward(self, table: NgramTable, ids: Tensor, lengths: Tensor) -> Tensor:
+        """Pool the rows of each text by attention.
+
+        Args:
+            table: Where the rows are.
+            ids: N row numbers, grouped by text.
+            lengths: N-grams of each of B texts.
+
+        Returns:
+            Vectors (B, D) in the table's type; zeros for a text without n-grams.
+        """
+        ids, lengths = without_padding(ids, lengths)
+        num_ids, num_texts = ids.shape[0], lengths.shape[0]
+        texts = torch.arange(num_texts, device=ids.device)
+        text_of_id = texts.repeat_interleave(lengths, output_size=num_ids)
+        means = self.mean(table(ids, lengths).to(self.mean.weight.dtype))
+        # Only the scores are made from (N, D) rows; the weighted sum below gathers and adds without keeping them.
+        step = max(num_ids, 1) if torch.is_grad_enabled() else ATTENTION_CHUNK
+        scores = [
+            self._score(table.rows(ids[start : start + step]), means, text_of_id[start : start + step])
+            for start in range(0, max(num_ids, 1), step)
+        ]
+        weights = _softmax_by_text(torch.cat(scores).float(), text_of_id, num_texts)
+        return table.weighted_sum(ids, lengths, weights)
+
+    def _score(self, rows: Tensor, means: Tensor, text_of_id: Tensor) -> Tensor:
+        return self.score(torch.tanh(self.row(rows.to(self.row.weight.dtype)) + means[text_of_id])).squeeze(1)
+
+
+def keep_ids(ids: Tensor, lengths: Tensor, keep: Tensor) -> tuple[Tensor, Tensor]:
+    """Leave ids out of a flat batch.
+
+    Args:
+        ids: N row numbers, grouped by text.
+        lengths: N-grams of each of B texts.
+        keep: Mask (N,), true for what stays.
+
+    Returns:
+        The ids that stay, and how many of each text do.
+    """
+    kept_before = F.pad(keep.cumsum(0), (1, 0))
+    return ids[keep], kept_before[_offsets(lengths, torch.int64)].diff()
+
+
+def without_padding(ids: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+    """Leave row 0 out of a flat batch; hardly a cost where there is none."""
+    keep = ids != 0
+    return (ids, lengths) if bool(keep.all()) else keep_ids(ids, lengths, keep)
+
+
+def _offsets(lengths: Tensor, dtype: torch.dtype) -> Tensor:
+    """Turn lengths (B,) into offsets (B + 1,), in the type of the ids: embedding_bag wants one type for both."""
+    return F.pad(lengths.cumsum(0), (1, 0)).to(dtype)
+
+
+def _softmax_by_text(scores: Tensor, text_of_id: Tensor, num_texts: int) -> Tensor:
+    highest = scores.new_full((num_texts,), -torch.inf).scatter_reduce(0, text_of_id, scores.detach(), "amax")
+    powers = (scores - highest[text_of_id]).exp()
+    return powers / scores.new_zeros(num_texts).index_add(0, text_of_id, powers)[text_of_id]
