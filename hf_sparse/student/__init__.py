@@ -20,6 +20,6 @@ __all__ = [
 AutoConfig.register("sparse_ngram", SparseNgramConfig)
 AutoModel.register(SparseNgramConfig, SparseNgramModel)
 AutoModelForSequenceClassification.register(SparseNgramConfig, SparseNgramForSequenceClassification)
-SparseNgramConfig.register_for_auto_class()
-SparseNgramModel.register_for_auto_class("AutoModel")
-SparseNgramForSequenceClassification.register_for_auto_class("AutoModelForSequenceClassification")
+SparseNgramConfig.register_for_auto_class()  # type: ignore[no-untyped-call]
+SparseNgramModel.register_for_auto_class("AutoModel")  # type: ignore[no-untyped-call]
+SparseNgramForSequenceClassification.register_for_auto_class("AutoModelForSequenceClassification")  # type: ignore[no-untyped-call]

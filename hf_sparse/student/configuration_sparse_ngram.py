@@ -10,7 +10,7 @@ Activation = Literal["relu", "tanh"]
 FORMAT_VERSION = 1  # of the tensors and of their meaning; code that does not know a version must refuse it
 
 
-class SparseNgramConfig(PreTrainedConfig):
+class SparseNgramConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
     """Describe a deep averaging network over a table of n-gram embeddings (Ye et al. 2022, section 2.2).
 
     Args:
@@ -68,10 +68,11 @@ class SparseNgramConfig(PreTrainedConfig):
         self.vocabulary_sha256 = vocabulary_sha256
         self.format_version = format_version
         self._check()
-        super().__init__(pad_token_id=pad_token_id, **kwargs)
-        self.pad_token_id = pad_token_id
         if pad_token_id != 0:
             raise ValueError(f"pad_token_id is {pad_token_id}, but row 0 is the padding row; leave pad_token_id at 0")
+        super().__init__(**kwargs)
+        # After the base class: some releases of transformers have a field of this name and set it.
+        self.pad_token_id = pad_token_id
 
     @property
     def block_sizes(self) -> list[int]:
@@ -81,11 +82,10 @@ class SparseNgramConfig(PreTrainedConfig):
 
     def _check(self) -> None:
         for name in ("vocab_size", "embedding_size", "block_rows"):
-            _require(
-                name, getattr(self, name), isinstance(getattr(self, name), int) and getattr(self, name) > 0, ">= 1"
-            )
+            value = getattr(self, name)
+            _require(name, value, isinstance(value, int) and value > 0, "a whole number >= 1")
         widths_fit = all(isinstance(width, int) and width > 0 for width in self.hidden_sizes)
-        _require("hidden_sizes", self.hidden_sizes, widths_fit, "a list of widths >= 1")
+        _require("hidden_sizes", self.hidden_sizes, widths_fit, "a list of whole numbers >= 1")
         for name in ("ngram_dropout", "hidden_dropout"):
             _require(name, getattr(self, name), 0 <= getattr(self, name) < 1, "in [0, 1)")
         _require("initializer_range", self.initializer_range, self.initializer_range >= 0, ">= 0")

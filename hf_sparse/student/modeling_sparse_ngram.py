@@ -21,7 +21,7 @@ from .configuration_sparse_ngram import SparseNgramConfig
 from .table_sparse_ngram import NgramAttention, NgramTable, keep_ids
 
 
-class SparseNgramPreTrainedModel(PreTrainedModel):
+class SparseNgramPreTrainedModel(PreTrainedModel):  # type: ignore[no-untyped-call]
     """What the bare model and the classifier share: initial values, saving, what they cannot do."""
 
     config_class = SparseNgramConfig
@@ -30,7 +30,7 @@ class SparseNgramPreTrainedModel(PreTrainedModel):
     # The loss is a plain mean over the batch: the Trainer must divide it by the accumulation steps itself.
     accepts_loss_kwargs = False
     # Tables may be half precision; the layers after pooling are small, and float32 costs nothing there.
-    _keep_in_fp32_modules_strict = ["attention", "hidden_layers", "classifier"]
+    _keep_in_fp32_modules_strict = ["attention", "hidden_layers", "classifier"]  # noqa: RUF012 (the base class's type)
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -89,7 +89,7 @@ class SparseNgramPreTrainedModel(PreTrainedModel):
         super().save_pretrained(save_directory, *args, **kwargs)
 
 
-class SparseNgramModel(SparseNgramPreTrainedModel):
+class SparseNgramModel(SparseNgramPreTrainedModel):  # type: ignore[no-untyped-call]
     """Turn n-grams into one vector a text (or a pair), up to the last hidden layer."""
 
     def __init__(self, config: SparseNgramConfig) -> None:
@@ -101,7 +101,7 @@ class SparseNgramModel(SparseNgramPreTrainedModel):
         self.activation = nn.ReLU() if config.activation == "relu" else nn.Tanh()
         self.dropout = nn.Dropout(config.hidden_dropout)
         self.output_size = widths[-1]
-        self.post_init()
+        self.post_init()  # type: ignore[no-untyped-call]
 
     def pool(self, input_ids: Tensor, lengths: Tensor) -> Tensor:
         """Pool the rows of each text, without dropout.
@@ -233,7 +233,7 @@ class SparseNgramModel(SparseNgramPreTrainedModel):
             )
 
 
-class SparseNgramForSequenceClassification(SparseNgramPreTrainedModel):
+class SparseNgramForSequenceClassification(SparseNgramPreTrainedModel):  # type: ignore[no-untyped-call]
     """Classify texts or pairs of texts, or give them scores."""
 
     def __init__(self, config: SparseNgramConfig) -> None:
@@ -241,7 +241,7 @@ class SparseNgramForSequenceClassification(SparseNgramPreTrainedModel):
         self.num_labels = len(config.id2label or {})
         self.model = SparseNgramModel(config)
         self.classifier = nn.Linear(self.model.output_size, self.num_labels)
-        self.post_init()
+        self.post_init()  # type: ignore[no-untyped-call]
 
     def pool(self, input_ids: Tensor, lengths: Tensor) -> Tensor:
         """Pool flat ids (N,) with lengths (B,) to (B, D), for pairs (2B,) to (2B, D); no n-gram dropout."""

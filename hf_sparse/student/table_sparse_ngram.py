@@ -31,7 +31,8 @@ class NgramTable(nn.Module):
     @property
     def dtype(self) -> torch.dtype:
         """Type of the rows."""
-        return self.blocks[0].dtype
+        dtype: torch.dtype = self.blocks[0].dtype
+        return dtype
 
     def forward(self, ids: Tensor, lengths: Tensor, mode: Literal["mean", "sum", "max"] = "mean") -> Tensor:
         """Pool the rows of each text.
@@ -84,15 +85,17 @@ class NgramTable(nn.Module):
 
     def rows(self, ids: Tensor) -> Tensor:
         """Gather single rows: ids (N,) to (N, D)."""
+        rows: Tensor
         if len(self.blocks) == 1:
-            return F.embedding(ids, self.blocks[0])
+            rows = F.embedding(ids, self.blocks[0])
+            return rows
         rows = self.blocks[0].new_zeros(ids.shape[0], self.blocks[0].shape[1])
         for block, inside, block_ids, _ in self._split(ids, _offsets(ids.new_tensor([ids.shape[0]]), ids.dtype)):
             assert inside is not None
             rows = rows.index_put((inside.nonzero().squeeze(1),), F.embedding(block_ids, block))
         return rows
 
-    def _split(self, ids: Tensor, offsets: Tensor) -> "list[tuple[Tensor, Tensor | None, Tensor, Tensor]]":
+    def _split(self, ids: Tensor, offsets: Tensor) -> list[tuple[Tensor, Tensor | None, Tensor, Tensor]]:
         """List for each block: its rows, the mask (N,) of the ids in it, these ids counted from its start, offsets."""
         if len(self.blocks) == 1:
             return [(self.blocks[0], None, ids, offsets)]
@@ -105,7 +108,7 @@ class NgramTable(nn.Module):
         return parts
 
     def _maximum(self, ids: Tensor, lengths: Tensor) -> Tensor:
-        best = self.blocks[0].new_full((lengths.shape[0], self.blocks[0].shape[1]), -torch.inf)
+        best: Tensor = self.blocks[0].new_full((lengths.shape[0], self.blocks[0].shape[1]), -torch.inf)
         for block, _, block_ids, block_offsets in self._split(ids, _offsets(lengths, ids.dtype)):
             part = F.embedding_bag(block_ids, block, block_offsets, mode="max", include_last_offset=True)
             has_ids = (block_offsets.diff() > 0).unsqueeze(1)
@@ -149,7 +152,9 @@ class NgramAttention(nn.Module):
         return table.weighted_sum(ids, lengths, weights)
 
     def _score(self, rows: Tensor, means: Tensor, text_of_id: Tensor) -> Tensor:
-        return self.score(torch.tanh(self.row(rows.to(self.row.weight.dtype)) + means[text_of_id])).squeeze(1)
+        mixed = torch.tanh(self.row(rows.to(self.row.weight.dtype)) + means[text_of_id])
+        scores: Tensor = self.score(mixed).squeeze(1)
+        return scores
 
 
 def keep_ids(ids: Tensor, lengths: Tensor, keep: Tensor) -> tuple[Tensor, Tensor]:
