@@ -1,0 +1,152 @@
+"""From texts to the tensors a training step reads: n-gram ids, lengths, teacher logits, labels."""
+
+import queue
+import threading
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import Protocol, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from hf_sparse.distillation.dropout import drop_ngrams
+from hf_sparse.distillation.losses import IGNORED_LABEL
+from hf_sparse.distillation.recipe import ProblemType
+from hf_sparse.distillation.stream import TextBatch
+
+Item = TypeVar("Item")
+
+
+class NgramBatch(Protocol):
+    """Flat n-gram ids (N,) and lengths (B,), as the tokenizer extracts them."""
+
+    @property
+    def ids(self) -> npt.NDArray[np.int32]:
+        """N-gram ids (N,)."""
+
+    @property
+    def lengths(self) -> npt.NDArray[np.int64]:
+        """N-grams of each text (B,), for pairs (2B,) with the sides interleaved."""
+
+
+class Extractor(Protocol):
+    """What a training needs of a tokenizer."""
+
+    def extract(
+        self, texts: list[str], text_pairs: list[str] | None = None, *, max_length: int | None = None
+    ) -> NgramBatch:
+        """Extract the n-grams of texts or pairs."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudentBatch:
+    """A batch of B texts.
+
+    Attributes:
+        ids: (N,) int32 n-gram ids.
+        lengths: (B,) int64 n-grams of each text; (2B,) for pairs, sides interleaved.
+        logits: (B, C) of the teacher, or None.
+        labels: (B,) ids with -100 for none, or float (B, C) or (B,) with NaN for none; or None.
+    """
+
+    ids: Tensor
+    lengths: Tensor
+    logits: Tensor | None
+    labels: Tensor | None
+
+    def to(self, device: torch.device) -> "StudentBatch":
+        """Return the batch on a device."""
+        moved = {
+            name: value.to(device, non_blocking=True)
+            for name in ("ids", "lengths", "logits", "labels")
+            if (value := getattr(self, name)) is not None
+        }
+        return replace(self, **moved)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchMaker:
+    """Turns batches of texts into batches of tensors.
+
+    Attributes:
+        tokenizer: Extracts the n-grams.
+        problem_type: Of the labels.
+        num_labels: Outputs C.
+        max_length: N-grams read of a text; None reads all.
+        ngram_dropout: Probability with which an n-gram is left out.
+        seed: Of the dropout.
+    """
+
+    tokenizer: Extractor
+    problem_type: ProblemType
+    num_labels: int
+    max_length: int | None = None
+    ngram_dropout: float = 0.0
+    seed: int = 0
+
+    def __call__(self, batch: TextBatch) -> StudentBatch:
+        """Extract, drop and convert."""
+        extracted = self.tokenizer.extract(batch.texts, batch.text_pairs, max_length=self.max_length)
+        ids, lengths = extracted.ids, extracted.lengths
+        if self.ngram_dropout:
+            numbers = batch.numbers if batch.text_pairs is None else _side_numbers(batch.numbers)
+            ids, lengths = drop_ngrams(
+                ids, lengths, numbers, rate=self.ngram_dropout, seed=self.seed, epoch=batch.epoch
+            )
+        return StudentBatch(
+            ids=torch.from_numpy(np.ascontiguousarray(ids)),
+            lengths=torch.from_numpy(np.ascontiguousarray(lengths)),
+            logits=None if batch.logits is None else torch.from_numpy(batch.logits),
+            labels=None if batch.labels is None else self._labels(batch.labels),
+        )
+
+    def _labels(self, labels: list[object]) -> Tensor:
+        if self.problem_type == "single_label_classification":
+            return torch.tensor([IGNORED_LABEL if label is None else label for label in labels], dtype=torch.int64)
+        missing: object = float("nan")
+        if self.problem_type == "multi_label_classification":
+            missing = [float("nan")] * self.num_labels
+        return torch.tensor([missing if label is None else label for label in labels], dtype=torch.float32)
+
+
+def prefetch(items: Iterable[Item], *, depth: int = 4) -> Iterator[Item]:
+    """Yield items that a thread prepares ahead, at most `depth` of them waiting; its errors are raised here."""
+    waiting: queue.Queue[Item | BaseException | None] = queue.Queue(depth)
+    stopped = threading.Event()
+
+    def put(item: Item | BaseException | None) -> bool:
+        while not stopped.is_set():
+            try:
+                waiting.put(item, timeout=0.1)
+            except queue.Full:
+                continue
+            return True
+        return False
+
+    def work() -> None:
+        try:
+            for item in items:
+                if not put(item):
+                    return
+            put(None)
+        except BaseException as error:
+            put(error)
+
+    thread = threading.Thread(target=work, daemon=True, name="prefetch")
+    thread.start()
+    try:
+        while (item := waiting.get()) is not None:
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+    finally:
+        stopped.set()
+        thread.join()
+
+
+def _side_numbers(numbers: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    sides: npt.NDArray[np.int64] = (2 * np.repeat(numbers, 2)).reshape(-1, 2)
+    sides[:, 1] += 1
+    return sides.reshape(-1)

@@ -1,0 +1,107 @@
+"""Labelling: the teacher's logits of every text, one Parquet shard for one shard of texts.
+
+A shard is a unit of work: it is written under another name and renamed, so what is there is whole and is not done
+again. Processes take every W-th missing shard and never wait for each other, so one may die, and a restart with
+another number of processes finishes the rest.
+"""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+from tqdm.auto import tqdm
+
+from hf_sparse.distillation.stages import file_sha256
+from hf_sparse.distillation.teacher import TeacherEncoder
+from hf_sparse.distillation.texts import GROUP_ROWS, TEXT_SETS, num_texts, shards
+
+
+def has_given_logits(texts_folder: Path) -> bool:
+    """Tell whether every text came with the teacher's logits, so that no teacher needs to run."""
+    files = [path for text_set in TEXT_SETS for path in shards(texts_folder, text_set)]
+    return all("logits" in pq.read_schema(path).names for path in files)
+
+
+def label_texts(
+    encoder: TeacherEncoder | None,
+    texts_folder: Path,
+    folder: Path,
+    *,
+    num_labels: int,
+    rank: int = 0,
+    num_processes: int = 1,
+    progress: bool = True,
+) -> None:
+    """Write the logits of all shards of texts that have none yet.
+
+    Args:
+        encoder: The teacher; may be None if all texts came with logits.
+        texts_folder: Shards of texts.
+        folder: Where the shards of logits go, under the same names.
+        num_labels: Outputs C of the teacher.
+        rank: Of this process.
+        num_processes: That share the work.
+        progress: Show a bar on stderr.
+
+    Raises:
+        ValueError: If given logits are not C a text.
+        OSError: If the disk is full; what was finished stays.
+    """
+    sources = [path for text_set in TEXT_SETS for path in shards(texts_folder, text_set)]
+    mine = [path for path in sources if not (folder / path.name).exists()][rank::num_processes]
+    total = sum(pq.read_metadata(path).num_rows for path in mine)
+    done = sum(num_texts(texts_folder, text_set) for text_set in TEXT_SETS) - total
+    with tqdm(total=total + done, initial=done, desc="label", unit=" texts", disable=not progress) as bar:
+        for path in mine:
+            _write_logits(_label_shard(encoder, path, num_labels=num_labels, bar=bar), folder / path.name)
+
+
+def read_logits(folder: Path, text_set: str) -> npt.NDArray[np.float32]:
+    """Return the logits (B, C) of a text set, in the order of its texts."""
+    parts = []
+    for path in shards(folder, text_set):
+        column = pq.read_table(path)["logits"].combine_chunks()
+        parts.append(column.flatten().to_numpy().reshape(len(column), -1))
+    return np.concatenate(parts) if parts else np.zeros((0, 0), np.float32)
+
+
+def logits_sha256(folder: Path) -> dict[str, str]:
+    """Return the hash of each shard of logits."""
+    return {path.name: file_sha256(path) for path in sorted(folder.glob("*.parquet"))}
+
+
+def _label_shard(
+    encoder: TeacherEncoder | None, path: Path, *, num_labels: int, bar: tqdm
+) -> npt.NDArray[np.float32]:
+    table = pq.read_table(path)
+    if "logits" in table.column_names:
+        column = table["logits"].combine_chunks()
+        widths = set(column.value_lengths().to_pylist())
+        if widths - {num_labels}:
+            raise ValueError(
+                f"the given logits of {path.name} have {sorted(widths)} values a text, but there are {num_labels} labels; "
+                "correct logits_path or data.labels"
+            )
+        bar.update(table.num_rows)
+        return np.asarray(column.flatten().to_numpy(), np.float32).reshape(-1, num_labels)
+    assert encoder is not None
+    pairs = table["text_pair"].to_pylist() if "text_pair" in table.column_names else None
+    return encoder.logits(table["text"].to_pylist(), pairs, bar=bar)
+
+
+def _write_logits(logits: npt.NDArray[np.float32], path: Path) -> None:
+    offsets = np.arange(0, logits.size + 1, logits.shape[1], dtype=np.int32)
+    column = pa.ListArray.from_arrays(pa.array(offsets), pa.array(logits.reshape(-1), pa.float32()))
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            # The same row groups as the texts have, so that training reads both side by side.
+            pq.write_table(pa.table({"logits": column}), file, row_group_size=GROUP_ROWS)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,169 @@
+"""The teacher: a sequence classifier used as it is, or an encoder without a head that is fine-tuned on D_train."""
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from tqdm.auto import tqdm
+from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel
+
+from hf_sparse.distillation.recipe import ProblemType, TeacherRecipe
+from hf_sparse.distillation.stages import file_sha256
+
+logger = logging.getLogger(__name__)
+
+_WEIGHTS = ("*.safetensors", "*.bin", "*.json")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TeacherCard:
+    """What the recipe needs to know of a teacher before its weights are loaded.
+
+    Attributes:
+        names: Names of its labels in the order of their ids, None if it has no head yet.
+        problem_type: From its config, None if that does not say.
+        identity: What identifies its weights: a commit of the Hub, or hashes of files.
+    """
+
+    names: tuple[str, ...] | None
+    problem_type: ProblemType | None
+    identity: object
+
+
+def read_teacher_card(recipe: TeacherRecipe) -> TeacherCard:
+    """Look at a teacher's config.
+
+    Raises:
+        ValueError: If there is no such model.
+    """
+    config = _load(AutoConfig, recipe)
+    has_head = any(name.endswith("ForSequenceClassification") for name in config.architectures or [])
+    names = tuple(config.id2label[index] for index in range(config.num_labels)) if has_head else None
+    return TeacherCard(
+        names=names,
+        problem_type=config.problem_type if has_head else None,
+        identity=_identity(recipe, getattr(config, "_commit_hash", None)),
+    )
+
+
+def load_tokenizer(recipe: TeacherRecipe) -> Any:
+    """Load the teacher's tokenizer."""
+    return _load(AutoTokenizer, recipe)
+
+
+def load_classifier(recipe: TeacherRecipe, **options: Any) -> PreTrainedModel:
+    """Load the teacher as a sequence classifier in float32; a missing head is made with random weights."""
+    model: PreTrainedModel = _load(AutoModelForSequenceClassification, recipe, dtype=torch.float32, **options)
+    return model
+
+
+class TeacherEncoder:
+    """Runs a teacher over texts in batches of similar length under a budget of tokens.
+
+    Args:
+        model: Sequence classifier.
+        tokenizer: Its tokenizer.
+        max_length: Tokens read of a text (of both texts together for pairs).
+        tokens_per_batch: Budget of padded tokens of a batch; a longer single text is still run, alone.
+        device: Where the model runs.
+        dtype: Its precision.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: Any,
+        *,
+        max_length: int,
+        tokens_per_batch: int,
+        device: torch.device,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        self.model = model.eval().to(device=device, dtype=dtype)  # type: ignore[call-arg]
+        self.tokenizer = tokenizer
+        self.max_length = min(max_length, int(tokenizer.model_max_length))
+        self.tokens_per_batch = tokens_per_batch
+        self.device = device
+
+    def encode(self, texts: list[str], text_pairs: list[str] | None) -> list[dict[str, list[int]]]:
+        """Tokenise texts, each cut to `max_length` tokens."""
+        if not texts:
+            return []
+        encoded = self.tokenizer(texts, text_pairs, truncation=True, max_length=self.max_length)
+        names = list(encoded.keys())
+        return [dict(zip(names, values, strict=True)) for values in zip(*(encoded[n] for n in names), strict=True)]
+
+    def batches(self, lengths: list[int]) -> Iterator[list[int]]:
+        """Yield the numbers of texts that form a batch, longest first (so that memory runs out early or never)."""
+        order = sorted(range(len(lengths)), key=lambda index: (-lengths[index], index))
+        batch: list[int] = []
+        for index in order:
+            longest = lengths[batch[0]] if batch else lengths[index]
+            if batch and longest * (len(batch) + 1) > self.tokens_per_batch:
+                yield batch
+                batch = []
+            batch.append(index)
+        if batch:
+            yield batch
+
+    def logits(
+        self, texts: list[str], text_pairs: list[str] | None = None, *, bar: tqdm | None = None
+    ) -> npt.NDArray[np.float32]:
+        """Return the logits (B, C) of texts, in their order."""
+        encoded = self.encode(texts, text_pairs)
+        result = np.zeros((len(texts), self.model.config.num_labels), np.float32)
+        for batch in self.batches([len(item["input_ids"]) for item in encoded]):
+            result[batch] = self.run([encoded[index] for index in batch]).logits.float().cpu().numpy()
+            if bar is not None:
+                bar.update(len(batch))
+        return result
+
+    def run(self, items: list[dict[str, list[int]]]) -> Any:
+        """Run the model on tokenised texts."""
+        padded = self.tokenizer.pad(items, return_tensors="pt").to(self.device)
+        with torch.inference_mode():
+            return self.model(**padded)
+
+
+def labelling_dtype(name: str, device: torch.device) -> torch.dtype:
+    """Return the precision a teacher labels in.
+
+    "auto" is bfloat16 where the processor has instructions for it (several times faster there, and much slower
+    elsewhere), else float32. The choice depends on the machine alone, so a restart makes the same one.
+    """
+    if name != "auto":
+        dtype: torch.dtype = getattr(torch, name)
+        return dtype
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+    if device.type == "cpu" and _cpu_computes_bfloat16():
+        return torch.bfloat16
+    return torch.float32
+
+
+def _cpu_computes_bfloat16() -> bool:
+    capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    names = ("avx512_bf16", "amx_bf16", "amx_tile", "bf16")
+    return any(bool(capabilities.get(name)) for name in names)
+
+
+def _load(kind: Any, recipe: TeacherRecipe, **options: Any) -> Any:
+    try:
+        return kind.from_pretrained(
+            recipe.model, revision=recipe.revision, trust_remote_code=recipe.trust_remote_code, **options
+        )
+    except (OSError, ValueError) as error:
+        raise ValueError(f"teacher.model {recipe.model!r} cannot be loaded: {error}") from error
+
+
+def _identity(recipe: TeacherRecipe, commit: str | None) -> object:
+    folder = Path(recipe.model)
+    if folder.is_dir():
+        files = sorted({path for pattern in _WEIGHTS for path in folder.glob(pattern)})
+        return {path.name: file_sha256(path) for path in files}
+    return [recipe.model, recipe.revision, commit]

@@ -1,0 +1,212 @@
+"""Fine-tuning an encoder without a head on D_train: all weights, or only the head on features computed once.
+
+The head-only form runs the encoder a single time. It keeps the encoder's output at the first token, which is all that
+the classification heads of BERT-like models read, and trains pooler and classifier on it through the model's own
+forward. Whether a model's head does read only that is checked before it is trained.
+"""
+
+import json
+import logging
+import math
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from accelerate import Accelerator
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+from transformers import PreTrainedModel
+from transformers.modeling_outputs import BaseModelOutputWithPooling
+
+from hf_sparse.distillation.checkpoint import (
+    load_checkpoint,
+    optimizer_tensors,
+    random_state,
+    restore_optimizer,
+    restore_random_state,
+    save_checkpoint,
+)
+from hf_sparse.distillation.losses import gold_loss
+from hf_sparse.distillation.recipe import ProblemType, TeacherRecipe
+from hf_sparse.distillation.teacher import TeacherEncoder
+
+logger = logging.getLogger(__name__)
+
+_CHECKPOINT_SECONDS = 120.0
+_FEATURE_CHUNK = 512
+_HEAD_LR = 3e-3
+_FULL_LR = 5e-5
+
+
+def fine_tune(
+    encoder: TeacherEncoder,
+    texts: tuple[list[str], list[str] | None],
+    labels: Tensor,  # (B,) ids, or (B, C) or (B,) float
+    *,
+    recipe: TeacherRecipe,
+    problem_type: ProblemType,
+    accelerator: Accelerator,
+    folder: Path,
+    seed: int,
+) -> None:
+    """Train the encoder's model in place; features and checkpoints in `folder` let an interrupted run go on.
+
+    Raises:
+        ValueError: If only the head is to be trained but it reads more than the first token.
+    """
+    torch.manual_seed(seed)
+    encoded = encoder.encode(*texts)
+    if (recipe.fine_tune or "all") == "head":
+        features = _first_token_features(encoder, encoded, folder=folder)
+        stub = _FeatureEncoder(encoder.model.base_model)
+        setattr(encoder.model, encoder.model.base_model_prefix, stub)
+        try:
+            forward = _head_forward(encoder, stub, features)
+            _train(encoder.model, forward, labels, recipe=recipe, lr=recipe.lr or _HEAD_LR,
+                   problem_type=problem_type, folder=folder, seed=seed, accelerator=accelerator)  # fmt: skip
+        finally:
+            setattr(encoder.model, encoder.model.base_model_prefix, stub.base_model)
+    else:
+
+        def forward(rows: list[int]) -> Tensor:
+            padded = encoder.tokenizer.pad([encoded[row] for row in rows], return_tensors="pt").to(encoder.device)
+            logits: Tensor = encoder.model(**padded).logits
+            return logits
+
+        _train(encoder.model, forward, labels, recipe=recipe, lr=recipe.lr or _FULL_LR,
+               problem_type=problem_type, folder=folder, seed=seed, accelerator=accelerator)  # fmt: skip
+    encoder.model.eval()
+
+
+class _FeatureEncoder(nn.Module):
+    """Stands in for the encoder: returns stored outputs of the first token, through the encoder's own pooler."""
+
+    def __init__(self, base_model: nn.Module) -> None:
+        super().__init__()
+        # Not a submodule: the frozen encoder is neither trained nor saved through this.
+        self.__dict__["base_model"] = base_model
+        self.pooler: nn.Module | None = getattr(base_model, "pooler", None)
+        self.features: Tensor | None = None
+
+    def forward(self, *args: Any, **kwargs: Any) -> BaseModelOutputWithPooling:
+        assert self.features is not None
+        hidden = self.features[:, None, :]
+        pooled = self.pooler(hidden) if self.pooler is not None else None
+        return BaseModelOutputWithPooling(last_hidden_state=hidden, pooler_output=pooled)
+
+
+def _first_token_features(encoder: TeacherEncoder, encoded: list[dict[str, list[int]]], *, folder: Path) -> Tensor:
+    """Return the encoder's output at the first token of each text (B, D); finished chunks are read back."""
+    chunks = []
+    base_model = encoder.model.base_model
+    with tqdm(total=len(encoded), desc="teacher features", unit=" texts") as bar:
+        for start in range(0, len(encoded), _FEATURE_CHUNK):
+            path = folder / f"features-{start:09d}.safetensors"
+            items = encoded[start : start + _FEATURE_CHUNK]
+            if not path.exists():
+                found: npt.NDArray[np.float32] | None = None
+                for rows in encoder.batches([len(item["input_ids"]) for item in items]):
+                    padded = encoder.tokenizer.pad([items[row] for row in rows], return_tensors="pt")
+                    with torch.inference_mode():
+                        hidden = base_model(**padded.to(encoder.device))[0][:, 0].float().cpu().numpy()
+                    found = np.zeros((len(items), hidden.shape[1]), np.float32) if found is None else found
+                    found[rows] = hidden
+                    bar.update(len(rows))
+                assert found is not None
+                temporary = folder / ".features.tmp"
+                save_file({"features": torch.from_numpy(found)}, temporary)
+                temporary.replace(path)
+            else:
+                bar.update(len(items))
+            chunks.append(load_file(path)["features"])
+    return torch.cat(chunks).to(encoder.device)
+
+
+def _head_forward(encoder: TeacherEncoder, stub: _FeatureEncoder, features: Tensor) -> Callable[[list[int]], Tensor]:
+    """Return a function from row numbers to logits that runs the head on stored features."""
+    model = encoder.model.to(torch.float32)  # type: ignore[call-arg]
+
+    def forward(rows: list[int]) -> Tensor:
+        stub.features = features[rows]
+        ids = torch.zeros(len(rows), 1, dtype=torch.int64, device=encoder.device)
+        logits: Tensor = model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits
+        return logits
+
+    try:
+        with torch.inference_mode():
+            forward([0])
+    except (RuntimeError, TypeError, IndexError, AttributeError) as error:
+        raise ValueError(
+            f"the head of {type(model).__name__} reads more than the first token ({error}); "
+            "set teacher.fine_tune to 'all'"
+        ) from error
+    return forward
+
+
+def _train(
+    model: PreTrainedModel,
+    forward: Callable[[list[int]], Tensor],
+    labels: Tensor,
+    *,
+    recipe: TeacherRecipe,
+    lr: float,
+    problem_type: ProblemType,
+    folder: Path,
+    seed: int,
+    accelerator: Accelerator,
+) -> None:
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=lr, weight_decay=recipe.weight_decay)
+    per_epoch = math.ceil(len(labels) / recipe.batch_size)
+    total = recipe.epochs * per_epoch
+    first = _resume(model, optimizer, folder)
+    saved = time.monotonic()
+    model.train()
+    progress = tqdm(_batches(len(labels), recipe, seed=seed, first=first), total=total, initial=first,
+                    desc="teacher", unit="batch", disable=not accelerator.is_main_process)  # fmt: skip
+    for step, rows in enumerate(progress, start=first + 1):
+        warmup = max(1, round(total * recipe.warmup_ratio))
+        scale = min(step / warmup, (total - step + 1) / max(1, total - warmup + 1))
+        optimizer.param_groups[0]["lr"] = lr * scale
+        optimizer.zero_grad(set_to_none=True)
+        with accelerator.autocast():
+            logits = forward(rows).float()
+        loss = gold_loss(logits, labels[rows].to(logits.device), problem_type=problem_type).mean()
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(trained, 1.0)
+        optimizer.step()
+        if time.monotonic() - saved > _CHECKPOINT_SECONDS and step < total:
+            tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
+            tensors |= optimizer_tensors("adam", optimizer) | random_state()
+            save_checkpoint(folder / "checkpoints", step=step, tensors=tensors, state={})
+            saved = time.monotonic()
+    if total > first:
+        (folder / "training.json").write_text(json.dumps({"steps": total, "final_loss": float(loss)}))
+
+
+def _batches(num_texts: int, recipe: TeacherRecipe, *, seed: int, first: int) -> Iterator[list[int]]:
+    number = 0
+    for epoch in range(recipe.epochs):
+        order = np.random.default_rng([seed, epoch]).permutation(num_texts)
+        for start in range(0, num_texts, recipe.batch_size):
+            if number >= first:
+                yield order[start : start + recipe.batch_size].tolist()
+            number += 1
+
+
+def _resume(model: PreTrainedModel, optimizer: torch.optim.Optimizer, folder: Path) -> int:
+    checkpoint = load_checkpoint(folder / "checkpoints")
+    if checkpoint is None:
+        return 0
+    prefix = "model."
+    weights = {n.removeprefix(prefix): value for n, value in checkpoint.tensors.items() if n.startswith(prefix)}
+    model.load_state_dict(weights)
+    restore_optimizer("adam", optimizer, checkpoint.tensors)
+    restore_random_state(checkpoint.tensors)
+    logger.info("fine-tuning of the teacher goes on at batch %d", checkpoint.step)
+    return checkpoint.step
