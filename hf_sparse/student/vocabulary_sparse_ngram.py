@@ -15,6 +15,7 @@ import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
@@ -323,7 +324,7 @@ class NgramVocabulary:
         text += b" " * (-len(text) % 8)
         yield struct.pack("<Q", len(text)) + text
         for array in arrays:
-            yield memoryview(array).cast("B") if array.size else b""
+            yield memoryview(array.view(np.uint8).data)
 
 
 def pack_words(words: Sequence[str]) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
@@ -344,11 +345,10 @@ def pack_words(words: Sequence[str]) -> tuple[npt.NDArray[np.uint8], npt.NDArray
 def unpack_words(words: npt.NDArray[np.uint8], offsets: npt.NDArray[np.int64]) -> list[str]:
     """Return the words of one run of UTF-8 bytes (bytes,) with their offsets (W + 1,)."""
     blob = words.tobytes()
-    bounds = offsets.tolist()
     if blob.isascii():
         text = blob.decode("ascii")
-        return [text[start:end] for start, end in zip(bounds[:-1], bounds[1:], strict=True)]
-    return [blob[start:end].decode("utf-8") for start, end in zip(bounds[:-1], bounds[1:], strict=True)]
+        return [text[start:end] for start, end in pairwise(offsets.tolist())]
+    return [blob[start:end].decode("utf-8") for start, end in pairwise(offsets.tolist())]
 
 
 def _read(file: Path) -> dict[str, Any]:

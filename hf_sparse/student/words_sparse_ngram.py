@@ -1,4 +1,4 @@
-"""What a word is: the rules that split a text, the same in training, in serving and in the compiled kernel.
+r"""What a word is: the rules that split a text, the same in training, in serving and in the compiled kernel.
 
 Rule `"words"` (the default) is defined for every `str`, by the table of `unicode_sparse_ngram.py` and nothing else:
 
@@ -12,7 +12,7 @@ Rule `"words"` (the default) is defined for every `str`, by the table of `unicod
     of class ALONE is a word: punctuation and symbols (`don't` is `don`, `'`, `t`), and the characters of Han,
     Hiragana, Katakana and Bopomofo. A space separates.
 
-Rule `"sklearn"` is the default of scikit-learn's `CountVectorizer`: the pattern `(?u)\\b\\w\\w+\\b` over
+Rule `"sklearn"` is the default of scikit-learn's `CountVectorizer`: the pattern `(?u)\b\w\w+\b` over
 `text.lower()`, with the Unicode data of the Python it runs on. Rule `"hf:<repo or folder>"` takes the tokens of any
 fast tokenizer of the Hub as words, without special tokens. Cleaning comes first under every rule; it is `"html"`
 unless told, but `"none"` for `"sklearn"`, which so gives exactly the n-grams of `CountVectorizer`.
@@ -154,7 +154,7 @@ def load_tokenizer(tokenizer_json: bytes) -> "Tokenizer":
 
     try:
         tokenizer = Tokenizer.from_str(tokenizer_json.decode("utf-8"))
-    except Exception as error:  # noqa: BLE001 - `tokenizers` raises bare Exceptions
+    except Exception as error:
         raise ValueError(f"this tokenizer.json cannot be read by the installed `tokenizers`: {error}") from error
     tokenizer.no_padding()
     tokenizer.no_truncation()

@@ -101,7 +101,8 @@ def lower_runs() -> list[int]:
     return numbers
 
 
-_MODULE: Final = '''"""The code points of Unicode {version}: class and lower case of each, pinned so that no Python changes them.
+_MODULE: Final = '''\
+"""The code points of Unicode {version}: class and lower case of each, pinned so that no Python changes them.
 
 Written by `python -m hf_sparse.vocabulary.unicode_table`; do not edit. The classes are those of the word rule in
 `words_sparse_ngram.py`. Both strings are base-85 of little-endian base-128 numbers (high bit: more digits follow).

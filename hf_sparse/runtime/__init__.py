@@ -1,0 +1,1 @@
+"""From text to n-gram ids without torch: the compiled kernel."""
