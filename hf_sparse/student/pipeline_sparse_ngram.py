@@ -1,7 +1,150 @@
-"""The text-classification pipeline of the student."""
+"""The text-classification pipeline of the student: whole batches where the stock one tokenises text by text.
 
+It answers as `transformers.TextClassificationPipeline` does, for every form of input. It takes the place of that one
+in `pipeline("text-classification", model=..., trust_remote_code=True)` through the `custom_pipelines` of the config.
+"""
+
+from collections.abc import Iterable, Iterator, Sized
+from itertools import islice
+from typing import Any
+
+import torch
 from transformers import TextClassificationPipeline
+
+# Large enough that the cost of a call is spread over many texts, small enough for a few MB of ids.
+DEFAULT_BATCH_SIZE = 256
+
+_HANDLED_OPTIONS = {"truncation", "max_length", "padding", "pad_to_multiple_of", "padding_side", "verbose"}
 
 
 class SparseNgramTextClassificationPipeline(TextClassificationPipeline):
-    """Placeholder until the batched form is in."""
+    """Classify texts or pairs of texts, batch by batch, in the flat form of the student."""
+
+    tokenizer: Any
+
+    def __init__(self, **kwargs: Any) -> None:
+        """Put model and tokenizer together.
+
+        Raises:
+            ValueError: If the tokenizer's vocabulary is not the one whose rows are in the model's table.
+        """
+        super().__init__(**kwargs)  # type: ignore[no-untyped-call]
+        wanted = getattr(self.model.config, "vocabulary_sha256", None)
+        given = getattr(self.tokenizer, "vocabulary_sha256", None)
+        if wanted is not None and given is not None and wanted != given:
+            raise ValueError(
+                f"the tokenizer of {self.tokenizer.name_or_path or 'this pipeline'} has the vocabulary of another "
+                f"model: its SHA-256 is {given}, but the model's config.json names {wanted}; load both from one "
+                "repository, or save them together again"
+            )
+
+    def __call__(self, inputs: Any, **kwargs: Any) -> Any:  # type: ignore[override]
+        """Classify; arguments and results are those of the stock pipeline, and an empty list gives an empty list.
+
+        Without a `batch_size`, lists and data sets are cut into batches of 256. A generator is then read one text at a
+        time, since it may be a live source; with a `batch_size` it is read one batch at a time.
+        """
+        if isinstance(inputs, list) and not inputs:
+            return []
+        known_size = isinstance(inputs, Sized) and not isinstance(inputs, str | dict)
+        if known_size and kwargs.get("batch_size") is None and self._batch_size is None:
+            kwargs["batch_size"] = DEFAULT_BATCH_SIZE
+        return super().__call__(inputs, **kwargs)
+
+    def get_iterator(
+        self,
+        inputs: Iterable[Any],
+        num_workers: int,
+        batch_size: int,
+        preprocess_params: dict[str, Any],
+        forward_params: dict[str, Any],
+        postprocess_params: dict[str, Any],
+    ) -> Any:
+        """Return the lazy results of many inputs, in their order."""
+        params = (preprocess_params, forward_params, postprocess_params)
+        if num_workers or not self._can_batch(preprocess_params):
+            return super().get_iterator(inputs, num_workers, batch_size, *params)
+        return _Results(self, inputs, batch_size, params)
+
+    def run_batch(self, items: list[Any], params: tuple[dict[str, Any], dict[str, Any], dict[str, Any]]) -> list[Any]:
+        """Classify a list of inputs in one go.
+
+        Args:
+            items: Strings, or dictionaries with `text` and perhaps `text_pair`.
+            params: What the stock pipeline calls the parameters of preprocessing, forward and postprocessing.
+
+        Returns:
+            One result an input, as from the stock pipeline.
+        """
+        preprocess_params, forward_params, postprocess_params = params
+        if not all(map(_is_plain, items)):
+            return [self.run_single(item, *params) for item in items]  # type: ignore[no-untyped-call]
+        model_inputs = self._flat_inputs(items, preprocess_params)
+        outputs = self.forward(model_inputs, **forward_params)  # type: ignore[no-untyped-call]
+        rows = outputs["logits"].split(1)
+        finish: Any = self.postprocess
+        return [finish({"logits": row}, **postprocess_params) for row in rows]
+
+    def _can_batch(self, preprocess_params: dict[str, Any]) -> bool:
+        return hasattr(self.tokenizer, "extract") and preprocess_params.keys() <= _HANDLED_OPTIONS
+
+    def _flat_inputs(self, items: list[Any], options: dict[str, Any]) -> dict[str, torch.Tensor]:
+        """Return `input_ids` (N,) and `lengths` (B,), or (2B,) for a model of sentence pairs."""
+        _, truncation, max_length, _ = self.tokenizer._get_padding_truncation_strategies(**options)
+        limit = None if truncation.value == "do_not_truncate" else max_length
+        texts = [item if isinstance(item, str) else item["text"] for item in items]
+        pairs = ["" if isinstance(item, str) else item.get("text_pair") or "" for item in items]
+        compares = self.model.config.sentence_pairs
+        if not compares and not any(pairs):
+            batch = self.tokenizer.extract(texts, max_length=limit)
+            lengths = batch.lengths
+        else:
+            batch = self.tokenizer.extract(texts, pairs, max_length=limit, truncation=truncation.value)
+            # A model that does not compare texts takes a pair as one bag of n-grams.
+            lengths = batch.lengths if compares else batch.lengths.reshape(-1, 2).sum(axis=1)
+        return {"input_ids": torch.from_numpy(batch.ids), "lengths": torch.from_numpy(lengths)}
+
+
+class _Results(Iterator[Any]):
+    """Run batches when results are asked for; like the stock pipeline's iterator it has a length and restarts."""
+
+    def __init__(
+        self,
+        pipe: SparseNgramTextClassificationPipeline,
+        inputs: Iterable[Any],
+        batch_size: int,
+        params: tuple[dict[str, Any], dict[str, Any], dict[str, Any]],
+    ) -> None:
+        self._pipe, self._inputs, self._batch_size, self._params = pipe, inputs, batch_size, params
+        self._running: Iterator[Any] | None = None
+
+    def __len__(self) -> int:
+        return len(self._inputs)  # type: ignore[arg-type]
+
+    def __iter__(self) -> Iterator[Any]:
+        self._running = self._run()
+        return self
+
+    def __next__(self) -> Any:
+        self._running = self._run() if self._running is None else self._running
+        return next(self._running)
+
+    def _run(self) -> Iterator[Any]:
+        inputs = self._inputs
+        # A map-style data set need not raise IndexError at its end, so it is not iterated over directly.
+        by_index = isinstance(inputs, Sized) and hasattr(inputs, "__getitem__")
+        items = (inputs[i] for i in range(len(inputs))) if by_index else iter(inputs)  # type: ignore[index, arg-type]
+        while batch := list(islice(items, self._batch_size)):
+            yield from self._pipe.run_batch(batch, self._params)
+
+
+def _is_plain(item: Any) -> bool:
+    """Tell whether an input is a text or a pair that can join a batch; the stock pipeline sees to the others."""
+    if isinstance(item, str):
+        return True
+    return (
+        isinstance(item, dict)
+        and item.keys() <= {"text", "text_pair"}
+        and isinstance(item.get("text"), str)
+        and isinstance(item.get("text_pair", ""), str | None)
+    )
