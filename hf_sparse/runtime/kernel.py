@@ -289,10 +289,15 @@ def _split(raw, start, end, clean, characters, lowered, ends, keys):
 
 
 @jit
+def _first_slot(key, mask):
+    return np.int64(key * np.uint64(_SPREAD) >> np.uint64(32)) & mask
+
+
+@jit
 def _find_word(slots, blob, offsets, lowered, start, end, key):
     """Return the slot of a word, or the empty slot where it would go."""
     mask = slots.shape[0] - 1
-    slot = np.int64(key * np.uint64(_SPREAD) >> np.uint64(20)) & mask
+    slot = _first_slot(key, mask)
     while slots[slot, 0] != 0:
         if slots[slot, 0] == key:
             if end - start <= _SHORT_BYTES:
@@ -456,3 +461,98 @@ def _extract_ngrams(raw, text_offsets, must_clean, characters, word_lookup, ngra
                     num_ids += 1
         lengths[text] = num_ids - before
     return ids[:num_ids].copy(), lengths
+
+
+class Dictionary:
+    """Numbers the words of texts in the order of their first occurrence, and keeps each word once."""
+
+    def __init__(self, table: npt.NDArray[np.uint32], clean: Clean) -> None:
+        """Start empty.
+
+        Args:
+            table: (1114112,) uint32, the lower case and class of each code point.
+            clean: How texts are cleaned before they are split.
+        """
+        self._characters = (read_only(table), ascii_table(table))
+        self._clean = clean
+        self._num_words = 0
+        self._slots = np.zeros((16, 2), dtype=np.uint64)
+        self._blob = np.zeros(0, dtype=np.uint8)
+        self._offsets = np.zeros(1, dtype=np.int64)
+
+    def number(
+        self,
+        texts: Sequence[str],
+        clean_texts: Callable[[Sequence[str], Clean], Sequence[str]],
+        normalise_texts: Callable[[Sequence[str]], list[str]],
+    ) -> npt.NDArray[np.int32]:
+        """Return the numbers of the words of texts, with -1 behind each text; see `encode` for the arguments."""
+        raw, offsets, must_clean = encode(texts, self._clean, clean_texts, normalise_texts)
+        self._reserve(raw.size)
+        numbers, self._num_words = _number_words(
+            raw, offsets, must_clean, self._characters, self._slots, self._blob, self._offsets, self._num_words
+        )
+        return np.asarray(numbers, dtype=np.int32)
+
+    def words(self) -> list[bytes]:
+        """Return the words in UTF-8, by number."""
+        offsets = self._offsets[: self._num_words + 1].tolist()
+        blob = self._blob[: offsets[-1]].tobytes()
+        return [blob[start:end] for start, end in pairwise(offsets)]
+
+    def _reserve(self, num_bytes: int) -> None:
+        """Make room for texts of some bytes, at worst as many new words, lower case taking 3 bytes for 2."""
+        num_words = self._num_words + num_bytes
+        blob_size = int(self._offsets[self._num_words]) + 2 * num_bytes
+        if num_words >= self._offsets.size:
+            self._offsets = np.resize(self._offsets, 2 * num_words + 1)
+        if blob_size > self._blob.size:
+            self._blob = np.resize(self._blob, 2 * blob_size)
+        if 3 * num_words > 2 * len(self._slots):
+            slots = np.zeros((1 << (3 * num_words).bit_length(), 2), dtype=np.uint64)
+            _move_slots(self._slots, slots)
+            self._slots = slots
+
+
+@jit
+def _move_slots(old, new):
+    """Put all words of a table into a larger, empty one; they are distinct, so keys need not be compared."""
+    mask = new.shape[0] - 1
+    for index in range(old.shape[0]):
+        if old[index, 0] != 0:
+            slot = _first_slot(old[index, 0], mask)
+            while new[slot, 0] != 0:
+                slot = slot + 1 & mask
+            new[slot] = old[index]
+
+
+@jit
+def _number_words(raw, text_offsets, must_clean, characters, slots, blob, offsets, num_words):
+    """Number the words of texts, adding new ones to the dictionary; return the numbers and the new number of words."""
+    num_texts = text_offsets.size - 1
+    longest = 0
+    for text in range(num_texts):
+        longest = max(longest, text_offsets[text + 1] - text_offsets[text])
+    lowered, ends, keys = _word_buffers(longest)
+    numbers = np.empty(raw.size + num_texts, np.int32)
+    num_numbers = 0
+    for text in range(num_texts):
+        start, end = text_offsets[text], text_offsets[text + 1]
+        found = _split(raw, start, end, must_clean[text], characters, lowered, ends, keys)
+        start = 0
+        for index in range(found):
+            slot = _find_word(slots, blob, offsets, lowered, start, ends[index], keys[index])
+            if slots[slot, 0] == 0:
+                slots[slot, 0] = keys[index]
+                slots[slot, 1] = np.uint64(num_words)
+                size = ends[index] - start
+                first = offsets[num_words]
+                blob[first : first + size] = lowered[start : ends[index]]
+                num_words += 1
+                offsets[num_words] = first + size
+            numbers[num_numbers] = np.int32(slots[slot, 1] & np.uint64(0xFFFFFFFF))
+            num_numbers += 1
+            start = ends[index]
+        numbers[num_numbers] = -1
+        num_numbers += 1
+    return numbers[:num_numbers].copy(), num_words
