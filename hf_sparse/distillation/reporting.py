@@ -1,0 +1,189 @@
+"""The report of a run and the saved student: everything published about a student comes from `report.json`."""
+
+import dataclasses
+import json
+import os
+import platform
+import shutil
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import torch
+import yaml
+
+from hf_sparse.distillation import student_stages
+from hf_sparse.distillation.labelling import read_logits
+from hf_sparse.distillation.stages import replace_folder, write_atomic, write_json
+from hf_sparse.distillation.texts import TEXT_SETS, num_texts, read_texts, shards
+from hf_sparse.evaluation.metrics import agreement, retention, score
+from hf_sparse.evaluation.speed import measure_throughput
+from hf_sparse.hub.card import render_card
+from hf_sparse.student import SparseNgramForSequenceClassification, SparseNgramTextClassificationPipeline
+
+if TYPE_CHECKING:
+    from hf_sparse.distillation.run import DistillationRun
+
+_PACKAGES = ("hf-sparse", "torch", "transformers", "numpy", "numba", "datasets", "accelerate")
+_SPEED_TEXTS = 256
+
+
+def make_report(run: "DistillationRun") -> dict[str, Any]:
+    """Measure teacher and students on the test set (on validation data if there is none).
+
+    Returns:
+        What `report.json` holds: `teacher`, `student`, `retention`, `agreement`, `texts_per_second`, `speedup`,
+        `num_parameters`, the scores of every stage, the texts, the environment and the recipe.
+    """
+    texts_folder = run.stage_folder("texts")
+    text_set = "test" if shards(texts_folder, "test") else "validation"
+    problem_type = run.space.problem_type
+    teacher_logits = read_logits(run.stage_folder("label"), text_set)
+    references = _references(run, text_set)
+    teacher = None if references is None else score(teacher_logits, references, problem_type=problem_type)
+    chosen = student_stages.choose_student(run)
+    stages = {}
+    for name in ("distil", "fine_tune", "from_scratch"):
+        if run.is_current(name):
+            logits = student_stages.student_logits(run, name, text_set)
+            stages[name] = _compare(logits, teacher_logits, references, teacher, problem_type=problem_type)
+            validation = run.stage_folder(name) / "validation.json"
+            stages[name]["validation"] = json.loads(validation.read_text(encoding="utf-8"))
+    student = stages[chosen]
+    model = SparseNgramForSequenceClassification.from_pretrained(run.stage_folder(chosen))
+    report: dict[str, Any] = {
+        "text_set": text_set,
+        "problem_type": problem_type,
+        "labels": list(run.space.names),
+        "num_texts": {name: num_texts(texts_folder, name) for name in TEXT_SETS},
+        "teacher": {"model": run.recipe.teacher.model, "fine_tuned": run.needs_fine_tuning, **(teacher or {})},
+        "student": {"stage": chosen, **student["metrics"]},
+        "retention": student["retention"],
+        "agreement": student["agreement"],
+        "num_parameters": model.num_parameters(),
+        "num_ngrams": model.config.vocab_size - 1,
+        "stages": stages,
+        "environment": _environment(),
+        "recipe": dataclasses.asdict(run.recipe),
+    }
+    if run.recipe.evaluate.speed_seconds > 0:
+        report |= _measure_speed(run, model, text_set)
+    return report
+
+
+def format_summary(report: dict[str, Any]) -> str:
+    """Return the short table of a report."""
+    names = [name for name in ("accuracy", "macro_f1", "mean_squared_error", "pearson") if name in report["student"]]
+    speeds = report.get("texts_per_second")
+    header = ["", *(name.replace("_", " ") for name in names), *(["texts/s"] if speeds else [])]
+    rows = [header]
+    for who in ("teacher", "student"):
+        row = [who, *(f"{report[who][name]:.4f}" for name in names)]
+        rows.append([*row, f"{speeds[who]:,.0f}"] if speeds else row)
+    widths = [max(len(row[column]) for row in rows) for column in range(len(header))]
+    lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
+    facts = [f"agreement {report['agreement']:.4f}", f"{report['num_parameters']:,} parameters"]
+    if report["retention"] is not None:
+        facts.insert(0, f"retention {report['retention']:.4f}")
+    if speeds:
+        facts.append(f"{report['speedup']:,.0f} times faster")
+    return "\n".join([*lines, ", ".join(facts)])
+
+
+def publish_report(source: Path, target: Path) -> None:
+    """Copy the report to the folder of the run."""
+    write_atomic(target, source.read_text(encoding="utf-8"))
+
+
+def save_student(run: "DistillationRun") -> Path:
+    """Write the chosen student, its tokenizer, code, card, report and recipe to `student/`; return that folder."""
+    target, marker = run.folder / "student", run.folder / ".student.json"
+    key = {"key": run.evaluated_key()}
+    if target.exists() and marker.exists() and json.loads(marker.read_text(encoding="utf-8")) == key:
+        return target
+    partial = run.folder / "student.partial"
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir()
+    report = json.loads((run.stage_folder("evaluate") / "report.json").read_text(encoding="utf-8"))
+    model = SparseNgramForSequenceClassification.from_pretrained(run.stage_folder(report["student"]["stage"]))
+    model.save_pretrained(partial, max_shard_size="5GB")
+    student_stages.load_tokenizer(run).save_pretrained(partial)
+    write_json(partial / "report.json", report)
+    write_atomic(partial / "recipe.yaml", yaml.safe_dump(report["recipe"], sort_keys=False, allow_unicode=True))
+    write_atomic(partial / "README.md", render_card(report))
+    replace_folder(partial, target)
+    write_json(marker, key)
+    return target
+
+
+def _compare(
+    logits: Any, teacher_logits: Any, references: Any, teacher: dict[str, float] | None, *, problem_type: Any
+) -> dict[str, Any]:
+    metrics = {} if references is None else score(logits, references, problem_type=problem_type)
+    kept = None if teacher is None else retention(metrics, teacher, problem_type=problem_type)
+    agreed = agreement(logits, teacher_logits, problem_type=problem_type)
+    return {"metrics": metrics, "retention": kept, "agreement": agreed}
+
+
+def _references(run: "DistillationRun", text_set: str) -> Any:
+    files = shards(run.stage_folder("texts"), text_set)
+    if "label" not in pq.read_schema(files[0]).names:
+        return None
+    _, labels = student_stages.read_labelled(run.stage_folder("texts"), text_set, run.space)
+    return labels.numpy()
+
+
+def _measure_speed(
+    run: "DistillationRun", model: SparseNgramForSequenceClassification, text_set: str
+) -> dict[str, Any]:
+    encoder = run.teacher_encoder(labelling=True)
+    pairs = student_stages.has_pairs(run)
+    flat = list(read_texts(run.stage_folder("texts"), text_set))
+    items: list[Any] = list(zip(flat[::2], flat[1::2], strict=True)) if pairs else list(flat)
+    chosen = np.random.default_rng(run.recipe.seed).permutation(len(items))[:_SPEED_TEXTS]
+    sample = [items[index] for index in chosen]
+    pipe = SparseNgramTextClassificationPipeline(
+        model=model.eval(), tokenizer=student_stages.load_tokenizer(run), device=run.accelerator.device
+    )
+
+    def classify_by_teacher(texts: Sequence[Any]) -> object:
+        first = [text[0] for text in texts] if pairs else list(texts)
+        second = [text[1] for text in texts] if pairs else None
+        return encoder.logits(first, second)
+
+    def classify_by_student(texts: Sequence[Any]) -> object:
+        inputs = [{"text": a, "text_pair": b} for a, b in texts] if pairs else list(texts)
+        return pipe(inputs, batch_size=run.recipe.evaluate.batch_size)
+
+    contestants = {"teacher": classify_by_teacher, "student": classify_by_student}
+    found = measure_throughput(contestants, sample, seconds=run.recipe.evaluate.speed_seconds)
+    return {
+        "texts_per_second": {name: rate.median for name, rate in found.items()},
+        "texts_per_second_range": {name: [rate.slowest, rate.fastest] for name, rate in found.items()},
+        "speedup": found["student"].median / found["teacher"].median,
+        "speed_conditions": {
+            "texts": len(sample),
+            "mean_words": float(np.mean([len(str(item).split()) for item in sample])),
+            "threads": torch.get_num_threads(),
+            "device": str(run.accelerator.device),
+            "teacher": f"{encoder.model.dtype}, length-sorted batches of {encoder.tokens_per_batch} tokens, "
+            f"first {encoder.max_length} tokens",
+            "student": f"{model.dtype}, pipeline, batches of {run.recipe.evaluate.batch_size}, whole texts",
+        },
+    }
+
+
+def _environment() -> dict[str, Any]:
+    versions = {}
+    for package in _PACKAGES:
+        versions[package] = version(package)
+    return {
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "processors": os.cpu_count(),
+        "accelerator": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "versions": versions,
+    }

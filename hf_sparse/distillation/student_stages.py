@@ -1,0 +1,191 @@
+"""What the stages do with students and labelled texts: build, train, choose, report, save."""
+
+import json
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import torch
+from torch import Tensor
+
+from hf_sparse.distillation.batches import BatchMaker, prefetch
+from hf_sparse.distillation.label_space import LabelSpace
+from hf_sparse.distillation.recipe import TrainingRecipe
+from hf_sparse.distillation.stages import write_json
+from hf_sparse.distillation.stream import TextShard, TextStream
+from hf_sparse.distillation.teacher import TeacherEncoder
+from hf_sparse.distillation.texts import shards
+from hf_sparse.distillation.training import StudentTrainer, predict_logits
+from hf_sparse.evaluation.metrics import PRIMARY_METRIC, score
+from hf_sparse.student import SparseNgramConfig, SparseNgramForSequenceClassification, SparseNgramTokenizer
+
+if TYPE_CHECKING:
+    from hf_sparse.distillation.run import DistillationRun
+
+_EVALUATION_BATCH = 512
+_TRAINING_FILES = ("checkpoints", "best.safetensors", "features-*.safetensors", "training.json")
+
+
+def require_labels(texts_folder: Path, text_set: str) -> None:
+    """Check that a text set has labels.
+
+    Raises:
+        ValueError: If it is empty or has none.
+    """
+    files = shards(texts_folder, text_set)
+    if not files or any("label" not in pq.read_schema(path).names for path in files):
+        raise ValueError(f"data.{text_set} has no labels; name its label_column in the recipe")
+
+
+def read_labelled(
+    texts_folder: Path, text_set: str, space: LabelSpace
+) -> tuple[tuple[list[str], list[str] | None], Tensor]:
+    """Return all texts, their partners if they are pairs, and their labels as a tensor."""
+    stream = TextStream(training_shards(texts_folder, None, (text_set,)), batch_size=4096, seed=None)
+    texts: list[str] = []
+    pairs: list[str] = []
+    labels: list[object] = []
+    for batch in stream.batches(first=0, stop=stream.batches_per_epoch):
+        texts += batch.texts
+        pairs += batch.text_pairs or []
+        labels += batch.labels or []
+    kind = torch.int64 if space.problem_type == "single_label_classification" else torch.float32
+    return (texts, pairs or None), torch.tensor(labels, dtype=kind)
+
+
+def score_teacher(
+    encoder: TeacherEncoder, texts_folder: Path, text_set: str, space: LabelSpace
+) -> dict[str, float] | None:
+    """Return the metrics of a teacher on a text set, None if that has no texts or labels."""
+    files = shards(texts_folder, text_set)
+    if not files or "label" not in pq.read_schema(files[0]).names:
+        return None
+    texts, labels = read_labelled(texts_folder, text_set, space)
+    return score(encoder.logits(*texts), labels.numpy(), problem_type=space.problem_type)
+
+
+def save_teacher(encoder: TeacherEncoder, folder: Path, *, scores: dict[str, float] | None, model: str) -> None:
+    """Save a fine-tuned teacher and remove what only its training needed."""
+    encoder.model.save_pretrained(folder)
+    encoder.tokenizer.save_pretrained(folder)
+    write_json(folder / "teacher.json", {"model": model, "fine_tuned": True, "validation": scores})
+    _remove_training_files(folder)
+
+
+def training_shards(texts_folder: Path, logits_folder: Path | None, text_sets: Sequence[str]) -> list[TextShard]:
+    """Return the shards of some text sets, with the teacher's logits if a folder of them is given."""
+    return [
+        TextShard(texts=path, logits=None if logits_folder is None else logits_folder / path.name)
+        for text_set in text_sets
+        for path in shards(texts_folder, text_set)
+    ]
+
+
+def new_student(run: "DistillationRun", tokenizer: SparseNgramTokenizer) -> SparseNgramForSequenceClassification:
+    """Make a student with random weights for the run's vocabulary and labels."""
+    recipe, space = run.recipe, run.space
+    torch.manual_seed(recipe.seed)
+    config = SparseNgramConfig(
+        vocab_size=tokenizer.vocab_size,
+        embedding_size=recipe.student.embedding_size,
+        hidden_sizes=recipe.student.hidden_sizes,
+        block_rows=recipe.student.block_rows,
+        pooling=recipe.student.pooling,
+        activation=recipe.student.activation,
+        hidden_dropout=recipe.student.hidden_dropout,
+        ngram_dropout=recipe.distil.ngram_dropout,
+        sentence_pairs=has_pairs(run),
+        vocabulary_sha256=tokenizer.vocabulary_sha256,
+        problem_type=space.problem_type,
+        num_labels=space.num_labels,
+        id2label=dict(enumerate(space.names)),
+        label2id={name: index for index, name in enumerate(space.names)},
+    )
+    return SparseNgramForSequenceClassification(config)
+
+
+def has_pairs(run: "DistillationRun") -> bool:
+    """Tell whether the run's texts are pairs."""
+    files = shards(run.stage_folder("texts"), "validation")
+    return "text_pair" in pq.read_schema(files[0]).names
+
+
+def load_tokenizer(run: "DistillationRun") -> SparseNgramTokenizer:
+    """Load the tokenizer of the run's vocabulary."""
+    return SparseNgramTokenizer(vocabulary_file=str(run.stage_folder("vocabulary") / "vocabulary.safetensors"))
+
+
+def train_student(
+    run: "DistillationRun", folder: Path, recipe: TrainingRecipe, read: list[TextShard], *, start: Path | None
+) -> None:
+    """Train a student, new or from a folder, on shards of texts; leave weights and scores in `folder`.
+
+    Raises:
+        ValueError: If there are no texts, or several processes were launched.
+    """
+    if run.accelerator.num_processes > 1:
+        raise ValueError(
+            f"{run.accelerator.num_processes} processes were launched, but a student trains on one in this version; "
+            "launch one, or give the processes only `stages: [texts, vocabulary, teacher, label]`"
+        )
+    tokenizer = load_tokenizer(run)
+    if start is None:
+        model = new_student(run, tokenizer)
+    else:
+        torch.manual_seed(run.recipe.seed + 1)
+        model = SparseNgramForSequenceClassification.from_pretrained(start, dtype=torch.float32)
+    stream = TextStream(read, batch_size=recipe.batch_size, seed=run.recipe.seed)
+    if not stream.num_texts:
+        raise ValueError(f"{folder.name.removesuffix('.partial')} has no texts to train on; add data.corpus or data.train")
+    logits = run.stage_folder("label") if read[0].logits is not None else None
+    held_out = training_shards(run.stage_folder("texts"), logits, ("validation",))
+    trainer = StudentTrainer(
+        model,
+        tokenizer=tokenizer,
+        recipe=recipe,
+        problem_type=run.space.problem_type,
+        accelerator=run.accelerator,
+        folder=folder,
+        seed=run.recipe.seed,
+    )
+    best = trainer.fit(stream, TextStream(held_out, batch_size=_EVALUATION_BATCH, seed=None))
+    model.requires_grad_(True)
+    model.save_pretrained(folder)
+    write_json(folder / "validation.json", {"loss": best.loss, PRIMARY_METRIC[run.space.problem_type]: best.primary})
+    _remove_training_files(folder)
+
+
+def choose_student(run: "DistillationRun") -> str:
+    """Return the stage whose student is kept: the fine-tuned one if it is better on validation data."""
+    found = {}
+    for name in ("distil", "fine_tune"):
+        path = run.stage_folder(name) / "validation.json"
+        if path.exists() and run.is_current(name):
+            found[name] = json.loads(path.read_text(encoding="utf-8"))[PRIMARY_METRIC[run.space.problem_type]]
+    if found.get("fine_tune") is not None and found.get("distil") is not None and found["fine_tune"] > found["distil"]:
+        return "fine_tune"
+    return "distil"
+
+
+def student_logits(run: "DistillationRun", name: str, text_set: str) -> "np.ndarray[Any, np.dtype[np.float32]]":
+    """Return the logits (B, C) of a stage's student for a text set."""
+    model = SparseNgramForSequenceClassification.from_pretrained(run.stage_folder(name))
+    maker = BatchMaker(
+        tokenizer=load_tokenizer(run), problem_type=run.space.problem_type, num_labels=run.space.num_labels
+    )
+    read = training_shards(run.stage_folder("texts"), None, (text_set,))
+    stream = TextStream(read, batch_size=_EVALUATION_BATCH, seed=None)
+    batches: Iterator[Any] = prefetch(maker(batch) for batch in stream.batches(first=0, stop=stream.batches_per_epoch))
+    return predict_logits(model, batches, device=run.accelerator.device)
+
+
+def _remove_training_files(folder: Path) -> None:
+    for pattern in _TRAINING_FILES:
+        for path in folder.glob(pattern):
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink()

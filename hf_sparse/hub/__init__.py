@@ -1,0 +1,1 @@
+"""What a student looks like on the Hub."""

@@ -1,0 +1,48 @@
+"""Distil a transformer text classifier into a sparse n-gram student.
+
+    accelerate launch --quiet recipes/distill.py --config recipes/quickstart/distill.yaml
+    python recipes/distill.py --config recipe.yaml --distil.epochs 6 --stages '[distil, evaluate, save]'
+    python recipes/distill.py --config recipe.yaml --print_config
+
+Every key of the recipe can be overridden on the command line; `hf_sparse/distillation/recipe.py` documents them.
+An interrupted run goes on where it stopped when the same command is given again.
+"""
+
+import logging
+import sys
+
+from accelerate import Accelerator
+from jsonargparse import auto_cli
+from safetensors import SafetensorError
+
+from hf_sparse.distillation.recipe import Recipe
+from hf_sparse.distillation.run import DistillationRun
+
+
+def main() -> None:
+    """Run the stages of a recipe, one after the other."""
+    recipe: Recipe = auto_cli(Recipe, as_positional=False)
+    accelerator = Accelerator(log_with=recipe.trackers or None, project_dir=recipe.output_dir)
+    run = DistillationRun(recipe, accelerator=accelerator)
+    run.texts()
+    run.vocabulary()
+    run.teacher()
+    run.label()
+    run.distil()
+    run.fine_tune()
+    run.from_scratch()
+    run.evaluate()
+    run.save()
+    accelerator.end_training()
+    summary = run.summary()
+    if summary is not None and accelerator.is_main_process:
+        print(summary)
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    try:
+        main()
+    except (ValueError, OSError, SafetensorError) as error:
+        logging.getLogger().debug("traceback", exc_info=True)
+        sys.exit(f"error: {' '.join(str(error).split())}")
