@@ -94,6 +94,7 @@ class TeacherRecipe:
 
     Attributes:
         model: Hub id or folder. A sequence classifier is used as it is; an encoder without a head is fine-tuned.
+        base_model: Hub id that the model card names as the teacher; null means `model` unless that is a folder.
         revision: Revision on the Hub.
         trust_remote_code: Run code that the teacher's repo ships.
         max_length: Tokens read of a text.
@@ -106,6 +107,7 @@ class TeacherRecipe:
     """
 
     model: str
+    base_model: str | None = None
     revision: str | None = None
     trust_remote_code: bool = False
     max_length: int = 256

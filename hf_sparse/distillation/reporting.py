@@ -59,7 +59,12 @@ def make_report(run: "DistillationRun") -> dict[str, Any]:
         "problem_type": problem_type,
         "labels": list(run.space.names),
         "num_texts": {name: num_texts(texts_folder, name) for name in TEXT_SETS},
-        "teacher": {"model": run.recipe.teacher.model, "fine_tuned": run.needs_fine_tuning, **(teacher or {})},
+        "teacher": {
+            "model": run.recipe.teacher.model,
+            "base_model": _base_model(run),
+            "fine_tuned": run.needs_fine_tuning,
+            **(teacher or {}),
+        },
         "student": {"stage": chosen, **student["metrics"]},
         "retention": student["retention"],
         "agreement": student["agreement"],
@@ -126,6 +131,11 @@ def _compare(
     kept = None if teacher is None else retention(metrics, teacher, problem_type=problem_type)
     agreed = agreement(logits, teacher_logits, problem_type=problem_type)
     return {"metrics": metrics, "retention": kept, "agreement": agreed}
+
+
+def _base_model(run: "DistillationRun") -> str | None:
+    recipe = run.recipe.teacher
+    return recipe.base_model or (None if Path(recipe.model).exists() else recipe.model)
 
 
 def _references(run: "DistillationRun", text_set: str) -> Any:

@@ -182,7 +182,10 @@ class DistillationRun:
                 write_json(folder / "teacher.json", {"model": self.recipe.teacher.model, "fine_tuned": False})
                 return
             student_stages.require_labels(self._texts_stage.folder, "train")
-            encoder = self._new_encoder(self.recipe.teacher.model)
+            # Features for a head need no gradients, so they are computed in the precision of labelling.
+            frozen = self.recipe.teacher.fine_tune == "head"
+            dtype = labelling_dtype(self.recipe.label.dtype if frozen else "float32", self.accelerator.device)
+            encoder = self._new_encoder(self.recipe.teacher.model, dtype=dtype)
             texts, labels = student_stages.read_labelled(self._texts_stage.folder, "train", self.space)
             fine_tune_teacher(
                 encoder,

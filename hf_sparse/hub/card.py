@@ -20,12 +20,12 @@ def render_card(report: dict[str, Any]) -> str:
     Args:
         report: What `report.json` holds.
     """
-    teacher = report["teacher"]["model"]
-    is_hub_id = teacher.count("/") == 1 and not teacher.startswith((".", "/", "~"))
+    teacher = report["teacher"]
+    base_model = teacher["base_model"]
     metadata = ModelCardData(
         library_name="transformers",
         pipeline_tag="text-classification",
-        base_model=teacher if is_hub_id else None,
+        base_model=base_model,
         tags=["hf-sparse", "sparse-distillation", "n-grams", "deep-averaging-network"],
         metrics=["accuracy", "f1"] if report["problem_type"] != "regression" else ["mse", "pearsonr"],
     )
@@ -33,7 +33,20 @@ def render_card(report: dict[str, Any]) -> str:
         undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
     )
     template = environment.from_string(_TEMPLATE.read_text(encoding="utf-8"))
-    names = [name for name in _METRICS[report["problem_type"]] if name in report["student"]]
-    teacher_name = teacher if is_hub_id else Path(teacher).name
-    body = template.render(report=report, metric_names=names, teacher_name=teacher_name)
+    columns, rows = _results(report)
+    body = template.render(
+        report=report, columns=columns, rows=rows, teacher_name=base_model or Path(teacher["model"]).name
+    )
     return f"---\n{metadata.to_yaml()}\n---\n\n{body}"
+
+
+def _results(report: dict[str, Any]) -> tuple[list[str], dict[str, list[str]]]:
+    """Return the column names and, for teacher and student, the cells of the table of results."""
+    names = [name for name in _METRICS[report["problem_type"]] if name in report["student"]]
+    rows = {who: [f"{report[who][name]:.4f}" for name in names] for who in ("teacher", "student")}
+    columns = [name.replace("_", " ") for name in names]
+    if "texts_per_second" in report:
+        columns.append("texts per second")
+        for who, cells in rows.items():
+            cells.append(f"{report['texts_per_second'][who]:,.0f}")
+    return columns, rows
