@@ -64,7 +64,9 @@ class SparseNgramTextClassificationPipeline(TextClassificationPipeline):
         params = (preprocess_params, forward_params, postprocess_params)
         if num_workers or not self._can_batch(preprocess_params):
             return super().get_iterator(inputs, num_workers, batch_size, *params)
-        return _Results(self, inputs, batch_size, params)
+        results = _Results(self, inputs, batch_size, params)
+        # What can be read once only must not start again when its results are passed to another loop.
+        return results.run() if isinstance(inputs, Iterator) else results
 
     def run_batch(self, items: list[Any], params: tuple[dict[str, Any], dict[str, Any], dict[str, Any]]) -> list[Any]:
         """Classify a list of inputs in one go.
@@ -122,14 +124,15 @@ class _Results(Iterator[Any]):
         return len(self._inputs)  # type: ignore[arg-type]
 
     def __iter__(self) -> Iterator[Any]:
-        self._running = self._run()
+        self._running = self.run()
         return self
 
     def __next__(self) -> Any:
-        self._running = self._run() if self._running is None else self._running
+        self._running = self.run() if self._running is None else self._running
         return next(self._running)
 
-    def _run(self) -> Iterator[Any]:
+    def run(self) -> Iterator[Any]:
+        """Yield the results, batch by batch."""
         inputs = self._inputs
         # A map-style data set need not raise IndexError at its end, so it is not iterated over directly.
         by_index = isinstance(inputs, Sized) and hasattr(inputs, "__getitem__")
