@@ -80,7 +80,7 @@ class CompiledExtractor:
         word_slots = _build_word_slots(blob, offsets, prefixes, words)
         self._words = (word_slots, blob, offsets)
         self._ngrams = (*_build_entries(prefixes, words, num_words), (num_words).bit_length())
-        self._rows = read_only(vocabulary.node_row)
+        self._rows = read_only(np.concatenate((np.zeros(1, dtype=np.int32), vocabulary.node_row)))
         self._max_n = vocabulary.max_n
 
     def extract(
@@ -380,18 +380,15 @@ def _build_entries(
 
 
 @jit
-def _find_longer(ngrams, prefix, word):
-    """Return the node of a prefix and its next word, -1 if there is none."""
-    entries, key_bits, low_bits, word_bits = ngrams
-    mixed = _spread_key(prefix, word, word_bits, key_bits)
-    tag = mixed & (np.uint64(1) << np.uint64(low_bits + _DISPLACEMENT_BITS)) - np.uint64(1)
-    home = np.int64(mixed >> np.uint64(low_bits))
+def _find_behind(entries, home, tag):
+    """Return the node of an n-gram that is not at its home slot but may lie behind it, -1 if it does not."""
     # Beyond that distance, where only a very crowded table has entries, equal tags would not be equal keys.
-    for slot in range(home, home + (1 << _DISPLACEMENT_BITS)):
-        if entries[slot] >> np.uint64(32) == tag and entries[slot] != 0:
-            return np.int64(entries[slot] & np.uint64(0xFFFFFFFF)) - 1
-        if entries[slot] == 0:
+    for slot in range(home + 1, home + (1 << _DISPLACEMENT_BITS)):
+        entry = entries[slot]
+        if entry == 0:
             return -1
+        if entry >> np.uint64(32) == tag:
+            return np.int64(entry & np.uint64(0xFFFFFFFF)) - 1
     return -1
 
 
@@ -405,31 +402,47 @@ def _find_words(lookup, lowered, ends, keys, num_words, words, nodes):
         start = ends[index]
         if slots[slot, 0] == 0:
             words[index] = -1
-            nodes[index, 0] = -1
+            nodes[0, index] = -1
         else:
             value = slots[slot, 1]
             words[index] = np.int32(value & np.uint64(0xFFFFFFFF))
-            nodes[index, 0] = np.int32(np.uint32(value >> np.uint64(32)))
+            nodes[0, index] = np.int32(np.uint32(value >> np.uint64(32)))
 
 
 @jit
-def _find_ngrams(ngrams, words, num_words, nodes, places):
+def _find_ngrams(ngrams, words, num_words, nodes, buffers):
     """Write the nodes of a text's longer n-grams behind those of its words, order by order, -1 where there is none."""
+    entries, key_bits, low_bits, word_bits = ngrams
+    places, mixed, loaded = buffers
+    tag_mask = (np.uint64(1) << np.uint64(low_bits + _DISPLACEMENT_BITS)) - np.uint64(1)
     num_places = 0
     for index in range(num_words):
         places[num_places] = index
-        num_places += nodes[index, 0] >= 0
-    for n in range(1, nodes.shape[1]):
-        nodes[:num_words, n] = -1
-        num_found = 0
+        num_places += nodes[0, index] >= 0
+    for n in range(1, nodes.shape[0]):
+        prefixes, found = nodes[n - 1], nodes[n]
+        for index in range(num_words):
+            found[index] = -1
+        num_keys = 0
         for number in range(num_places):
             place = places[number]
             if place + n < num_words and words[place + n] >= 0:
-                node = _find_longer(ngrams, nodes[place, n - 1], words[place + n])
-                nodes[place, n] = node
-                places[num_found] = place
-                num_found += node >= 0
-        num_places = num_found
+                mixed[num_keys] = _spread_key(prefixes[place], words[place + n], word_bits, key_bits)
+                places[num_keys] = place
+                num_keys += 1
+        # All loads from the table by themselves: none waits for another, nor for a branch on what it brings.
+        for number in range(num_keys):
+            loaded[number] = entries[np.int64(mixed[number] >> np.uint64(low_bits))]
+        num_places = 0
+        for number in range(num_keys):
+            entry, tag = loaded[number], mixed[number] & tag_mask
+            node = np.int64(entry & np.uint64(0xFFFFFFFF)) - 1
+            if entry >> np.uint64(32) != tag and entry != 0:
+                node = _find_behind(entries, np.int64(mixed[number] >> np.uint64(low_bits)), tag)
+            place = places[number]
+            found[place] = node
+            places[num_places] = place
+            num_places += node >= 0
 
 
 @jit
@@ -441,24 +454,22 @@ def _extract_ngrams(raw, text_offsets, must_clean, characters, word_lookup, ngra
         longest = max(longest, text_offsets[text + 1] - text_offsets[text])
     # Sized for the worst case, one word a byte; memory that is not written to is never really taken.
     lowered, ends, keys = _word_buffers(longest)
-    words, places = np.empty(longest + 1, np.int32), np.empty(longest + 1, np.int32)
-    nodes = np.empty((longest + 1, max_n), np.int32)
-    ids, lengths = np.empty(raw.size * max_n, np.int32), np.empty(num_texts, np.int64)
+    words, nodes = np.empty(longest + 1, np.int32), np.empty((max_n, longest + 1), np.int32)
+    buffers = np.empty(longest + 1, np.int64), np.empty(longest + 1, np.uint64), np.empty(longest + 1, np.uint64)
+    ids, lengths = np.empty(raw.size * max_n + 1, np.int32), np.empty(num_texts, np.int64)
     num_ids = 0
     for text in range(num_texts):
         start, end = text_offsets[text], text_offsets[text + 1]
         num_words = _split(raw, start, end, must_clean[text], characters, lowered, ends, keys)
         _find_words(word_lookup, lowered, ends, keys, num_words, words, nodes)
-        _find_ngrams(ngrams, words, num_words, nodes, places)
+        _find_ngrams(ngrams, words, num_words, nodes, buffers)
         before = num_ids
         for index in range(num_words):
             for n in range(max_n):
-                if nodes[index, n] < 0:
-                    break
-                row = rows[nodes[index, n]]
-                if row > 0:
-                    ids[num_ids] = row
-                    num_ids += 1
+                # Node -1 has row 0: no branch, which the processor could not foresee.
+                row = rows[nodes[n, index] + 1]
+                ids[num_ids] = row
+                num_ids += row > 0
         lengths[text] = num_ids - before
     return ids[:num_ids].copy(), lengths
 
