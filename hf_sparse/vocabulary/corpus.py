@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from tqdm.auto import tqdm
 
-from hf_sparse.runtime.kernel import Dictionary
+from hf_sparse.runtime.dictionary import Dictionary
 from hf_sparse.student.unicode_sparse_ngram import code_point_table
 from hf_sparse.student.words_sparse_ngram import (
     Clean,

@@ -1,8 +1,8 @@
 """Counting n-grams: the most frequent ones of a corpus, exactly, level by level.
 
 An n-gram is at most as frequent as its prefix and its suffix of n - 1 words. So the n-grams of n words are looked for
-only where both are still in the race (Apriori: Agrawal and Srikant 1994), that is at least as frequent as the K-th most
-frequent n-gram found so far; whatever lies below that bound cannot be among the K. What is counted at a level are
+only where both are still in the race (Apriori: Agrawal and Srikant 1994): at least as frequent as the K-th most
+frequent n-gram found so far. Whatever lies below that bound cannot be among the K. What is counted at a level are
 64-bit keys, number of the prefix and id of the last word, sorted and run-length encoded: no hash, no approximation.
 
 The corpus is held as word ids. At the peak, 20 bytes a word: 4 for the words, 4 for the n-gram that begins at each,
@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from tqdm.auto import tqdm
 
-from hf_sparse.runtime.kernel import jit
+from hf_sparse.runtime.compiled import jit
 from hf_sparse.student.vocabulary_sparse_ngram import NgramVocabulary
 from hf_sparse.student.words_sparse_ngram import check_word_rule, resolve_clean
 from hf_sparse.vocabulary.corpus import Corpus, read_corpus
@@ -87,7 +87,9 @@ def count_ngrams(
         raise ValueError(f"there are no words in the corpus of {corpus.num_texts} texts: nothing to count")
     levels = _count_levels(corpus, num_ngrams, max_n, min_documents, min_count, progress)
     if not levels[0].keys.size:
-        raise ValueError(f"no n-gram of the {corpus.num_texts} texts occurs {min_count} times in {min_documents} texts")
+        raise ValueError(
+            f"no n-gram of the {corpus.num_texts} texts occurs {min_count} times in {min_documents} texts"
+        )
     arrays = _select(levels, corpus.words, num_ngrams)
     return NgramVocabulary(
         **arrays,

@@ -1,0 +1,61 @@
+"""Numbering the words of a corpus, for the counting of its n-grams."""
+
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+
+import numpy as np
+import numpy.typing as npt
+
+from hf_sparse.runtime.compiled import move_slots, number_words
+from hf_sparse.runtime.kernel import Clean, ascii_table, encode, read_only
+
+
+class Dictionary:
+    """Numbers the words of texts in the order of their first occurrence, and keeps each word once."""
+
+    def __init__(self, table: npt.NDArray[np.uint32], clean: Clean) -> None:
+        """Start empty.
+
+        Args:
+            table: (1114112,) uint32, the lower case and class of each code point.
+            clean: How texts are cleaned before they are split.
+        """
+        self._characters = (read_only(table), ascii_table(table))
+        self._clean = clean
+        self._num_words = 0
+        self._slots = np.zeros((16, 2), dtype=np.uint64)
+        self._blob = np.zeros(0, dtype=np.uint8)
+        self._offsets = np.zeros(1, dtype=np.int64)
+
+    def number(
+        self,
+        texts: Sequence[str],
+        clean_texts: Callable[[Sequence[str], Clean], Sequence[str]],
+        normalise_texts: Callable[[Sequence[str]], list[str]],
+    ) -> npt.NDArray[np.int32]:
+        """Return the numbers of the words of texts, with -1 behind each text; see `encode` for the arguments."""
+        raw, offsets, must_clean = encode(texts, self._clean, clean_texts, normalise_texts)
+        self._reserve(raw.size)
+        numbers, self._num_words = number_words(
+            raw, offsets, must_clean, self._characters, self._slots, self._blob, self._offsets, self._num_words
+        )
+        return np.asarray(numbers, dtype=np.int32)
+
+    def words(self) -> list[bytes]:
+        """Return the words in UTF-8, by number."""
+        offsets = self._offsets[: self._num_words + 1].tolist()
+        blob = self._blob[: offsets[-1]].tobytes()
+        return [blob[start:end] for start, end in pairwise(offsets)]
+
+    def _reserve(self, num_bytes: int) -> None:
+        """Make room for texts of some bytes, at worst as many new words, lower case taking 3 bytes for 2."""
+        num_words = self._num_words + num_bytes
+        blob_size = int(self._offsets[self._num_words]) + 2 * num_bytes
+        if num_words >= self._offsets.size:
+            self._offsets = np.resize(self._offsets, 2 * num_words + 1)
+        if blob_size > self._blob.size:
+            self._blob = np.resize(self._blob, 2 * blob_size)
+        if 3 * num_words > 2 * len(self._slots):
+            slots = np.zeros((1 << (3 * num_words).bit_length(), 2), dtype=np.uint64)
+            move_slots(self._slots, slots)
+            self._slots = slots
