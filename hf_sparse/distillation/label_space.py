@@ -26,7 +26,9 @@ class LabelSpace:
     origin: str
 
     @classmethod
-    def from_recipe(cls, labels: dict[str, str], *, problem_type: ProblemType, names: Sequence[str] | None) -> "LabelSpace":
+    def from_recipe(
+        cls, labels: dict[str, str], *, problem_type: ProblemType, names: Sequence[str] | None
+    ) -> "LabelSpace":
         """Make the space that the recipe's mapping from values to names describes.
 
         Args:

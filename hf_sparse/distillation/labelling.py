@@ -7,6 +7,7 @@ another number of processes finishes the rest.
 
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -74,7 +75,7 @@ def logits_sha256(folder: Path) -> dict[str, str]:
 
 
 def _label_shard(
-    encoder: TeacherEncoder | None, path: Path, *, num_labels: int, bar: tqdm
+    encoder: TeacherEncoder | None, path: Path, *, num_labels: int, bar: "tqdm[Any]"
 ) -> npt.NDArray[np.float32]:
     table = pq.read_table(path)
     if "logits" in table.column_names:

@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 ProblemType = Literal["single_label_classification", "multi_label_classification", "regression"]
-StageName = Literal["texts", "vocabulary", "teacher", "label", "distil", "fine_tune", "from_scratch", "evaluate", "save"]
+StageName = Literal[
+    "texts", "vocabulary", "teacher", "label", "distil", "fine_tune", "from_scratch", "evaluate", "save"
+]
 
 
 @dataclass(kw_only=True)

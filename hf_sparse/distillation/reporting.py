@@ -156,7 +156,7 @@ def _measure_speed(
     chosen = np.random.default_rng(run.recipe.seed).permutation(len(items))[:_SPEED_TEXTS]
     sample = [items[index] for index in chosen]
     pipe = SparseNgramTextClassificationPipeline(
-        model=model.eval(), tokenizer=student_stages.load_tokenizer(run), device=run.accelerator.device
+        model=model.train(False), tokenizer=student_stages.load_tokenizer(run), device=run.accelerator.device
     )
 
     def classify_by_teacher(texts: Sequence[Any]) -> object:

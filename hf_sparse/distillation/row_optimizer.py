@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F
 
 # Rows of gradient held at once: with 256 columns this is 2 MB, which stays in a core's cache.
 BLOCK_UNIQUE_ROWS = 2048

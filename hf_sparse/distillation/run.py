@@ -228,7 +228,9 @@ class DistillationRun:
         def work(folder: Path) -> None:
             include_train = self.recipe.distil.include_train
             shards_read = student_stages.training_shards(
-                self._texts_stage.folder, self._label_stage.folder, ("train", "corpus") if include_train else ("corpus",)
+                self._texts_stage.folder,
+                self._label_stage.folder,
+                ("train", "corpus") if include_train else ("corpus",),
             )
             student_stages.train_student(self, folder, self.recipe.distil, shards_read, start=None)
 
@@ -385,8 +387,8 @@ class DistillationRun:
         for stage in stages:
             if not stage.is_done():
                 raise ValueError(
-                    f"stage {name!r} needs the output of stage {stage.name!r}, which is not in {str(stage.folder)!r} for "
-                    f"this recipe; run it first (add {stage.name} to stages, or leave stages out)"
+                    f"stage {name!r} needs the output of stage {stage.name!r}, which is not in {str(stage.folder)!r} "
+                    f"for this recipe; run it first (add {stage.name} to stages, or leave stages out)"
                 )
 
     def _say(self, message: str) -> None:

@@ -139,7 +139,9 @@ def train_student(
         model = SparseNgramForSequenceClassification.from_pretrained(start, dtype=torch.float32)
     stream = TextStream(read, batch_size=recipe.batch_size, seed=run.recipe.seed)
     if not stream.num_texts:
-        raise ValueError(f"{folder.name.removesuffix('.partial')} has no texts to train on; add data.corpus or data.train")
+        raise ValueError(
+            f"{folder.name.removesuffix('.partial')} has no texts to train on; add data.corpus or data.train"
+        )
     logits = run.stage_folder("label") if read[0].logits is not None else None
     held_out = training_shards(run.stage_folder("texts"), logits, ("validation",))
     trainer = StudentTrainer(

@@ -84,7 +84,7 @@ class TeacherEncoder:
         device: torch.device,
         dtype: torch.dtype = torch.float32,
     ) -> None:
-        self.model = model.eval().to(device=device, dtype=dtype)  # type: ignore[call-arg]
+        self.model = model.train(False).to(device=device, dtype=dtype)
         self.tokenizer = tokenizer
         self.max_length = min(max_length, int(tokenizer.model_max_length))
         self.tokens_per_batch = tokens_per_batch
@@ -112,7 +112,7 @@ class TeacherEncoder:
             yield batch
 
     def logits(
-        self, texts: list[str], text_pairs: list[str] | None = None, *, bar: tqdm | None = None
+        self, texts: list[str], text_pairs: list[str] | None = None, *, bar: "tqdm[Any] | None" = None
     ) -> npt.NDArray[np.float32]:
         """Return the logits (B, C) of texts, in their order."""
         encoded = self.encode(texts, text_pairs)

@@ -129,7 +129,7 @@ def _first_token_features(encoder: TeacherEncoder, encoded: list[dict[str, list[
 
 def _head_forward(encoder: TeacherEncoder, stub: _FeatureEncoder, features: Tensor) -> Callable[[list[int]], Tensor]:
     """Return a function from row numbers to logits that runs the head on stored features."""
-    model = encoder.model.to(torch.float32)  # type: ignore[call-arg]
+    model = encoder.model.to(torch.float32)
 
     def forward(rows: list[int]) -> Tensor:
         stub.features = features[rows]
@@ -177,7 +177,7 @@ def _train(
         with accelerator.autocast():
             logits = forward(rows).float()
         loss = gold_loss(logits, labels[rows].to(logits.device), problem_type=problem_type).mean()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         torch.nn.utils.clip_grad_norm_(trained, 1.0)
         optimizer.step()
         if time.monotonic() - saved > _CHECKPOINT_SECONDS and step < total:

@@ -1,10 +1,11 @@
 """Training of a student: rows by a row optimiser, everything else by AdamW, checkpoints, the best one kept.
 
 For linear pooling (mean, sum) a step pools without autograd, runs the head on the pooled vectors as a leaf, and hands
-their gradient to the row optimiser. For max and attentive pooling the rows of the batch are gathered into a small table
-that autograd sees. The gradient of the whole table never exists.
+their gradient to the row optimiser. For max and attentive pooling the rows of the batch are gathered into a small
+table that autograd sees. The gradient of the whole table never exists.
 """
 
+import dataclasses
 import json
 import logging
 import math
@@ -95,11 +96,13 @@ class StudentTrainer:
         self._table = model.model.table
         self._table.requires_grad_(False)
         self._linear = model.config.pooling in ("mean", "sum")
-        maker = {"tokenizer": tokenizer, "problem_type": problem_type, "num_labels": model.config.num_labels}
-        self._plain = BatchMaker(**maker, max_length=recipe.max_length)
-        self._dropped = BatchMaker(
-            **maker, max_length=recipe.max_length, ngram_dropout=recipe.ngram_dropout, seed=seed
+        self._plain = BatchMaker(
+            tokenizer=tokenizer,
+            problem_type=problem_type,
+            num_labels=int(model.classifier.out_features),
+            max_length=recipe.max_length,
         )
+        self._dropped = dataclasses.replace(self._plain, ngram_dropout=recipe.ngram_dropout, seed=seed)
         self._rows = _row_optimizer(recipe, list(self._table.blocks))
         self._head_parameters = [weight for weight in model.parameters() if weight.requires_grad]
         self._head = torch.optim.AdamW(self._head_parameters, lr=recipe.head_lr, weight_decay=recipe.weight_decay)
@@ -198,7 +201,7 @@ class StudentTrainer:
         loss = self._loss(logits, batch)
         if not torch.isfinite(loss):
             raise ValueError(f"the loss of {self.folder.name} became {float(loss)}; lower lr or head_lr in the recipe")
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         return loss.detach()
 
     def _loss(self, logits: Tensor, batch: StudentBatch) -> Tensor:
@@ -272,13 +275,13 @@ def predict_logits(
     model: SparseNgramForSequenceClassification, batches: Iterator[StudentBatch], *, device: torch.device
 ) -> npt.NDArray[np.float32]:
     """Return the student's logits (B, C) for all texts of some batches."""
-    model.eval().to(device)
+    model.train(False).to(device)
     found = []
     with torch.inference_mode():
         for batch in batches:
             moved = batch.to(device)
             found.append(model.classify(model.pool(moved.ids, moved.lengths)).float().cpu().numpy())
-    return np.concatenate(found) if found else np.zeros((0, model.config.num_labels), np.float32)
+    return np.concatenate(found) if found else np.zeros((0, model.classifier.out_features), np.float32)
 
 
 def _row_optimizer(recipe: TrainingRecipe, blocks: list[nn.Parameter]) -> RowOptimizer:

@@ -101,7 +101,8 @@ def predictions_of(logits: Array, *, problem_type: ProblemType) -> Array:
         return logits[:, 0].astype(np.float64)
     if problem_type == "multi_label_classification":
         return (logits > 0).astype(np.int64)
-    return logits.argmax(axis=-1).astype(np.int64)
+    labels: Array = logits.argmax(axis=-1).astype(np.int64)
+    return labels
 
 
 def score(logits: Array, references: Array, *, problem_type: ProblemType) -> dict[str, float]:
