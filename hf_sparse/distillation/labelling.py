@@ -83,8 +83,8 @@ def _label_shard(
         widths = set(column.value_lengths().to_pylist())
         if widths - {num_labels}:
             raise ValueError(
-                f"the given logits of {path.name} have {sorted(widths)} values a text, but there are {num_labels} labels; "
-                "correct logits_path or data.labels"
+                f"the given logits of {path.name} have {sorted(widths)} values a text, but there are "
+                f"{num_labels} labels; correct logits_path or data.labels"
             )
         bar.update(table.num_rows)
         return np.asarray(column.flatten().to_numpy(), np.float32).reshape(-1, num_labels)

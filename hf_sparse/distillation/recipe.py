@@ -25,7 +25,8 @@ class TextSet:
         streaming: Stream a Hub data set instead of downloading it first.
         text_column: Column of the text.
         text_pair_column: Column of the second text of a pair.
-        label_column: Column of the label: an integer, a string, a list of those (multi-label) or a number (regression).
+        label_column: Column of the label: an integer, a string, a list of those (multi-label) or a number
+            (regression).
         logits_path: Parquet file(s) with the teacher's logits of these texts in the same row order (columns
             `logit_0`, `logit_1`, ... or one list column `logits`); the teacher is then not asked again.
         limit: Use only the first so many rows.

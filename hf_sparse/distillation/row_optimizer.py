@@ -9,6 +9,7 @@ memory. Row-wise Adagrad keeps one float a row; lazy Adam (moments of untouched 
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -46,7 +47,7 @@ def pooled_row_gradients(
     torch.cumsum(counts, 0, out=ends[1:])
     starts = ends[::BLOCK_UNIQUE_ROWS].tolist()
     starts = [*starts, int(ends[-1])] if len(rows) % BLOCK_UNIQUE_ROWS else starts
-    for block, (start, stop) in enumerate(zip(starts[:-1], starts[1:], strict=True)):
+    for block, (start, stop) in enumerate(pairwise(starts)):
         first = block * BLOCK_UNIQUE_ROWS
         values = F.embedding_bag(
             texts[start:stop],

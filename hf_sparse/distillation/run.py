@@ -87,8 +87,8 @@ class DistillationRun:
             return LabelSpace.from_names(card.names, problem_type=problem_type, origin=origin)
         if data.train is None or data.train.label_column is None:
             raise ValueError(
-                f"teacher {self.recipe.teacher.model!r} has no classification head and data.train names no label_column; "
-                "name one to fine-tune the head on, or a teacher that is a sequence classifier"
+                f"teacher {self.recipe.teacher.model!r} has no classification head and data.train names no "
+                "label_column; name one to fine-tune the head on, or a teacher that is a sequence classifier"
             )
         return LabelSpace.from_data(labels_of(data.train), problem_type=problem_type)
 

@@ -36,7 +36,9 @@ def local_files(path: str) -> list[Path]:
     if root.is_dir():
         found = sorted(file for file in root.rglob("*") if file.suffix in _READERS)
     elif any(mark in path for mark in "*?["):
-        found = sorted(Path(name) for name in glob.glob(str(root), recursive=True) if Path(name).suffix in _READERS)
+        # pathlib globs only below a folder; a pattern may be absolute.
+        names = glob.glob(str(root), recursive=True)  # noqa: PTH207
+        found = sorted(Path(name) for name in names if Path(name).suffix in _READERS)
     else:
         return []
     if not found:
