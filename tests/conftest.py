@@ -1,12 +1,16 @@
 """Tiny vocabularies, models and folders that many tests share; nothing here takes a second."""
 
 import os
+import shutil
+import tempfile
 from collections.abc import Callable
 from itertools import product
 from pathlib import Path
 from typing import Any
 
-os.environ["HF_HUB_OFFLINE"] = "1"  # before anything imports huggingface_hub
+# Before anything imports transformers: no network, and code loaded from student folders goes to a place of its own.
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["HF_MODULES_CACHE"] = tempfile.mkdtemp(prefix="hf-sparse-modules-")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
@@ -24,6 +28,11 @@ WORDS = ("the", "film", "was", "a", "good", "bad", "and", "!")
 LABELS = ("negative", "neutral", "positive")
 
 ModelFactory = Callable[..., SparseNgramForSequenceClassification]
+
+
+def pytest_unconfigure() -> None:
+    """Remove the code that tests have loaded from student folders."""
+    shutil.rmtree(os.environ["HF_MODULES_CACHE"], ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

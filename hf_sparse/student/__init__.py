@@ -22,7 +22,7 @@ __all__ = [
 AutoConfig.register("sparse_ngram", SparseNgramConfig)
 AutoModel.register(SparseNgramConfig, SparseNgramModel)
 AutoModelForSequenceClassification.register(SparseNgramConfig, SparseNgramForSequenceClassification)
-AutoTokenizer.register(SparseNgramConfig, tokenizer_class=SparseNgramTokenizer)  # type: ignore[no-untyped-call]
+AutoTokenizer.register(SparseNgramConfig, tokenizer_class=SparseNgramTokenizer)
 SparseNgramConfig.register_for_auto_class()  # type: ignore[no-untyped-call]
 SparseNgramModel.register_for_auto_class("AutoModel")  # type: ignore[no-untyped-call]
 SparseNgramForSequenceClassification.register_for_auto_class("AutoModelForSequenceClassification")  # type: ignore[no-untyped-call]

@@ -10,7 +10,7 @@ Activation = Literal["relu", "tanh"]
 FORMAT_VERSION = 1  # of the tensors and of their meaning; code that does not know a version must refuse it
 
 
-class SparseNgramConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]
+class SparseNgramConfig(PreTrainedConfig):
     """Describe a deep averaging network over a table of n-gram embeddings (Ye et al. 2022, section 2.2).
 
     Args:

@@ -21,7 +21,7 @@ from .configuration_sparse_ngram import SparseNgramConfig
 from .table_sparse_ngram import NgramAttention, NgramTable, keep_ids
 
 
-class SparseNgramPreTrainedModel(PreTrainedModel):  # type: ignore[no-untyped-call]
+class SparseNgramPreTrainedModel(PreTrainedModel):
     """What the bare model and the classifier share: initial values, saving, what they cannot do."""
 
     config_class = SparseNgramConfig
@@ -89,7 +89,7 @@ class SparseNgramPreTrainedModel(PreTrainedModel):  # type: ignore[no-untyped-ca
         super().save_pretrained(save_directory, *args, **kwargs)
 
 
-class SparseNgramModel(SparseNgramPreTrainedModel):  # type: ignore[no-untyped-call]
+class SparseNgramModel(SparseNgramPreTrainedModel):
     """Turn n-grams into one vector a text (or a pair), up to the last hidden layer."""
 
     def __init__(self, config: SparseNgramConfig) -> None:
@@ -233,7 +233,7 @@ class SparseNgramModel(SparseNgramPreTrainedModel):  # type: ignore[no-untyped-c
             )
 
 
-class SparseNgramForSequenceClassification(SparseNgramPreTrainedModel):  # type: ignore[no-untyped-call]
+class SparseNgramForSequenceClassification(SparseNgramPreTrainedModel):
     """Classify texts or pairs of texts, or give them scores."""
 
     def __init__(self, config: SparseNgramConfig) -> None:

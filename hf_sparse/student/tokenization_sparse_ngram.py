@@ -19,7 +19,12 @@ from transformers.utils.generic import PaddingStrategy, TensorType
 
 from .encoding_sparse_ngram import IntArray, cut, fill_rows, share_length, split_rows
 from .extraction_sparse_ngram import NgramBatch, NgramExtractor
+
+# Transformers 5.0 brings along only what this file itself imports from a local folder, not what its imports import.
+from .lookup_sparse_ngram import NgramLookup  # noqa: F401
+from .unicode_sparse_ngram import code_point_table  # noqa: F401
 from .vocabulary_sparse_ngram import VOCABULARY_FILE, NgramVocabulary
+from .words_sparse_ngram import clean_texts  # noqa: F401
 
 PAD_TOKEN = "[PAD]"
 NGRAM_SEPARATOR = " | "  # between the n-grams of a decoded text, whose own words are separated by spaces
@@ -72,6 +77,16 @@ class SparseNgramTokenizer(PythonBackend):
         self._added_tokens_decoder = {0: AddedToken(PAD_TOKEN, normalized=False, special=True)}
         kwargs.setdefault("pad_token", PAD_TOKEN)
         super().__init__(vocabulary_sha256=self.vocabulary_sha256, **kwargs)  # type: ignore[no-untyped-call]
+
+    @classmethod
+    def _from_pretrained(cls, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return super()._from_pretrained(*args, **kwargs)  # type: ignore[no-untyped-call]
+        except ImportError as error:
+            # Transformers 5.0 imports protobuf to handle any error of `__init__`, and without it hides that error.
+            if isinstance(error.__context__, ValueError):
+                raise error.__context__ from None
+            raise
 
     @property
     def extractor(self) -> NgramExtractor:
