@@ -17,7 +17,7 @@ change in another. Nothing is compiled at import.
 """
 
 from collections.abc import Callable
-from typing import Any, Final, TypeAlias, TypeVar
+from typing import Any, Final, TypeAlias, TypeVar, cast
 
 import numba
 import numpy as np
@@ -49,10 +49,10 @@ _DISPLACEMENT_BITS: Final = 8
 def jit(function: Function) -> Function:
     """Compile a function on its first call, without the GIL; cached on disk wherever numba finds a place for it."""
     try:
-        compiled: Function = numba.njit(cache=True, nogil=True, error_model="numpy")(function)
+        compiled: Any = numba.njit(cache=True, nogil=True, error_model="numpy")(function)
     except RuntimeError:  # read-only site-packages and no home directory
         compiled = numba.njit(nogil=True, error_model="numpy")(function)
-    return compiled
+    return cast("Function", compiled)
 
 
 def split_text(raw: Bytes, clean: bool, characters: Characters) -> tuple[Bytes, Offsets]:
@@ -192,7 +192,7 @@ def _first_slot(key: Any, mask: int) -> Any:
 
 
 @jit
-def _find_word(slots: Keys, blob: Bytes, offsets: Offsets, lowered: Bytes, start: int, end: int, key: Any) -> int:
+def _find_word(slots: Keys, blob: Bytes, offsets: Offsets, lowered: Bytes, start: int, end: int, key: Any) -> Any:
     """Return the slot of a word, or the empty slot where it would go."""
     mask = slots.shape[0] - 1
     slot = _first_slot(key, mask)

@@ -61,8 +61,8 @@ class NgramExtractor:
         self._kernel = None if compiled is False else _load_kernel(vocabulary)
         if compiled and self._kernel is None:
             raise ValueError(
-                f"there is no compiled kernel for format version {vocabulary.format_version}: "
-                "`pip install --upgrade hf-sparse`, or leave `compiled` at None"
+                f"there is no compiled kernel for word rule {vocabulary.word_rule!r} and format version "
+                f"{vocabulary.format_version} here: leave `compiled` at None, or install a newer hf-sparse"
             )
         if self._kernel is None:
             _ = vocabulary.lookup

@@ -69,8 +69,10 @@ def read_corpus(
         total: The number of texts, for the bar's estimate, where `texts` has no length.
 
     Raises:
-        TypeError: A text is not a string.
+        TypeError: `texts` is one string, or one of them is not a string.
     """
+    if isinstance(texts, str):
+        raise TypeError("texts must be many strings, got one")
     numbering: _Numbering
     if word_rule == "words":
         numbering = _Kernel(clean)

@@ -1,0 +1,171 @@
+"""Counting: exactly the n-grams, counts and order of a dictionary, whatever is pruned on the way."""
+
+import json
+import unittest
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.feature_extraction.text import CountVectorizer
+
+from hf_sparse.student.extraction_sparse_ngram import NgramExtractor
+from hf_sparse.student.vocabulary_sparse_ngram import NgramVocabulary
+from hf_sparse.vocabulary import corpus
+from hf_sparse.vocabulary.counting import count_ngrams
+from tests import reference
+from tests.texts import ANY_TEXT, make_tokenizer_json
+
+Counts = list[tuple[tuple[str, ...], int]]
+
+
+def ngram_counts(vocabulary: NgramVocabulary) -> Counts:
+    vocabulary.validate()
+    assert vocabulary.counts is not None
+    assert vocabulary.node_row.tolist() == list(range(1, vocabulary.num_rows))
+    return [(vocabulary.ngram_words(row), int(vocabulary.counts[row - 1])) for row in range(1, vocabulary.num_rows)]
+
+
+@pytest.fixture(scope="module")
+def real_texts() -> list[str]:
+    """English prose and code that every Python brings along: the sources of `unittest`, cut into paragraphs."""
+    files = sorted(Path(unittest.__file__).parent.glob("*.py"))
+    return [part for file in files for part in file.read_text(encoding="utf-8").split("\n\n")]
+
+
+few_words = st.lists(st.lists(st.sampled_from("abcd"), max_size=12).map(" ".join), max_size=8)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    texts=few_words | st.lists(ANY_TEXT, max_size=6),
+    num_ngrams=st.sampled_from([1, 2, 5, 20, 1000]),
+    max_n=st.integers(1, 5),
+    min_documents=st.integers(1, 3),
+    min_count=st.integers(1, 3),
+)
+def test_counts_like_a_dictionary(
+    texts: list[str], num_ngrams: int, max_n: int, min_documents: int, min_count: int
+) -> None:
+    """Any texts, any settings: the same n-grams with the same counts in the same order, ties at the cut included."""
+    arguments = {
+        "num_ngrams": num_ngrams,
+        "max_n": max_n,
+        "min_documents": min_documents,
+        "min_count": min_count,
+    }
+    expected = reference.count(map(reference.words, texts), **arguments)
+    if expected:
+        assert ngram_counts(count_ngrams(texts, progress=False, **arguments)) == expected
+    else:
+        with pytest.raises(ValueError, match=r"no words in the corpus|no n-gram of the"):
+            count_ngrams(texts, progress=False, **arguments)
+
+
+@pytest.mark.parametrize("min_documents", [1, 3])
+@pytest.mark.parametrize("num_ngrams", [10, 1000, 10_000_000])
+def test_real_texts(real_texts: list[str], num_ngrams: int, min_documents: int) -> None:
+    """A few hundred thousand n-grams, with cuts that make the pruning work and one that does not."""
+    vocabulary = count_ngrams(real_texts, num_ngrams=num_ngrams, min_documents=min_documents, progress=False)
+    documents = [reference.words(text) for text in real_texts]
+    expected = reference.count(documents, num_ngrams=num_ngrams, max_n=4, min_documents=min_documents)
+    assert ngram_counts(vocabulary) == expected
+
+
+def test_batches_do_not_matter(real_texts: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = real_texts[:300]
+    whole = count_ngrams(texts, num_ngrams=2000, progress=False)
+    monkeypatch.setattr(corpus, "_BATCH_CHARACTERS", 100)
+    monkeypatch.setattr(corpus, "_BATCH_TEXTS", 3)
+    assert count_ngrams(iter(texts), num_ngrams=2000, progress=False).sha256 == whole.sha256
+
+
+def test_ngrams_do_not_cross_texts() -> None:
+    vocabulary = count_ngrams(["a b", "c d"], num_ngrams=100, progress=False)
+    assert [ngram for ngram, _ in ngram_counts(vocabulary) if len(ngram) > 1] == [("a", "b"), ("c", "d")]
+
+
+@pytest.mark.parametrize("num_ngrams", [500, 10_000_000])
+def test_sklearn_rule_is_count_vectorizer(real_texts: list[str], num_ngrams: int) -> None:
+    """The paper's vocabulary: all n-grams with their counts; with a cut, the same above the count of the cut."""
+    texts = [*real_texts[:400], "Fußball ÀÉ naïve ÇA x² don't 日本語 ΣΑΣ İ"]
+    vectorizer = CountVectorizer(ngram_range=(1, 4), max_features=num_ngrams)
+    counts = np.asarray(vectorizer.fit_transform(texts).sum(axis=0)).ravel()
+    theirs = {tuple(ngram.split(" ")): int(counts[column]) for ngram, column in vectorizer.vocabulary_.items()}
+    ours = dict(ngram_counts(count_ngrams(texts, num_ngrams=num_ngrams, word_rule="sklearn", progress=False)))
+    assert len(ours) == len(theirs)
+    cut = min(ours.values()) if num_ngrams < 1000 else 0
+    assert cut == 0 or cut == min(theirs.values())
+    assert {g: c for g, c in ours.items() if c > cut} == {g: c for g, c in theirs.items() if c > cut}
+
+
+def test_sklearn_extraction_is_transform(real_texts: list[str]) -> None:
+    """How often each n-gram occurs in each text, as `CountVectorizer.transform` has it."""
+    texts = real_texts[:100]
+    vocabulary = count_ngrams(texts, num_ngrams=300, word_rule="sklearn", progress=False)
+    ngrams = [vocabulary.ngram_text(row) for row in range(1, vocabulary.num_rows)]
+    theirs = CountVectorizer(ngram_range=(1, 4), vocabulary=ngrams).transform(texts).toarray()
+    batch = NgramExtractor(vocabulary).extract(texts)
+    ours = np.zeros_like(theirs)
+    np.add.at(ours, (np.repeat(np.arange(len(texts)), batch.lengths), batch.ids - 1), 1)
+    np.testing.assert_array_equal(ours, theirs)
+
+
+def test_extraction_gives_the_counts_back(real_texts: list[str]) -> None:
+    """Counting and extraction agree: over the corpus, each row comes up as often as its n-gram was counted."""
+    vocabulary = count_ngrams(real_texts, num_ngrams=5000, progress=False)
+    ids = NgramExtractor(vocabulary).extract(real_texts).ids
+    np.testing.assert_array_equal(np.bincount(ids, minlength=5001)[1:], vocabulary.counts)
+
+
+def test_tokens_of_a_tokenizer(tmp_path: Path) -> None:
+    (tmp_path / "tokenizer.json").write_bytes(make_tokenizer_json())
+    texts = ["a b a b", "b<br />c zz", "", "\ud800"]
+    vocabulary = count_ngrams(texts, num_ngrams=100, word_rule=f"hf:{tmp_path}", progress=False)
+    documents = [["a", "b", "a", "b"], ["b", "c", "[UNK]"], [], ["[UNK]"]]
+    assert ngram_counts(vocabulary) == reference.count(documents, num_ngrams=100, max_n=4)
+    assert vocabulary.tokenizer_json is not None
+    assert json.loads(vocabulary.tokenizer_json.tobytes())["model"]["type"] == "WordLevel"
+    saved = NgramVocabulary.load(vocabulary.save(tmp_path))
+    (tmp_path / "tokenizer.json").unlink()
+    assert NgramExtractor(saved).extract(texts).ids.size == vocabulary.counts.sum()
+
+
+def test_tokenizer_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"has no tokenizer\.json: save a fast tokenizer"):
+        count_ngrams(["a"], num_ngrams=1, word_rule=f"hf:{tmp_path}")
+    with pytest.raises(ValueError, match="neither a folder nor the name of a repository"):
+        count_ngrams(["a"], num_ngrams=1, word_rule="hf:no/such/folder")
+    with pytest.raises(ValueError, match="the Hub cannot be reached"):
+        count_ngrams(["a"], num_ngrams=1, word_rule="hf:nobody/nothing")
+
+
+@pytest.mark.parametrize("texts", [[], [""], ["\n", "\ud800", "<br>"]])
+def test_corpus_without_words(texts: list[str]) -> None:
+    with pytest.raises(ValueError, match=f"no words in the corpus of {len(texts)} texts"):
+        count_ngrams(texts, num_ngrams=10, progress=False)
+
+
+@pytest.mark.parametrize("name", ["num_ngrams", "max_n", "min_documents", "min_count"])
+def test_numbers_below_one(name: str) -> None:
+    with pytest.raises(ValueError, match=f"{name} must be at least 1, got 0"):
+        count_ngrams(["a"], **{"num_ngrams": 1, name: 0})
+
+
+def test_texts_must_be_strings() -> None:
+    with pytest.raises(TypeError, match="texts must be strings, got bytes"):
+        count_ngrams([b"a"], num_ngrams=1, progress=False)  # type: ignore[list-item]
+    with pytest.raises(TypeError, match="texts must be many strings, got one"):
+        count_ngrams("a text", num_ngrams=1, progress=False)
+
+
+def test_progress_goes_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:
+    count_ngrams(iter(["a b", "a"]), num_ngrams=5, total=2)
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert "reading" in shown.err
+    assert "2.00/2.00" in shown.err
+    assert "counting" in shown.err
+    count_ngrams(["a b"], num_ngrams=5, progress=False)
+    assert capsys.readouterr().err == ""
