@@ -14,6 +14,7 @@ import sys
 from accelerate import Accelerator
 from jsonargparse import auto_cli
 from safetensors import SafetensorError
+from transformers.utils.logging import disable_progress_bar
 
 from hf_sparse.distillation.recipe import Recipe
 from hf_sparse.distillation.run import DistillationRun
@@ -22,7 +23,9 @@ from hf_sparse.distillation.run import DistillationRun
 def main() -> None:
     """Run the stages of a recipe, one after the other."""
     recipe: Recipe = auto_cli(Recipe, as_positional=False)
+    disable_progress_bar()
     accelerator = Accelerator(log_with=recipe.trackers or None, project_dir=recipe.output_dir)
+    accelerator.init_trackers("hf-sparse", config={"output_dir": recipe.output_dir, "teacher": recipe.teacher.model})
     run = DistillationRun(recipe, accelerator=accelerator)
     run.texts()
     run.vocabulary()

@@ -104,7 +104,7 @@ class TeacherRecipe:
         fine_tune: "all" weights or only the "head" of an encoder without a head; null means "all".
         epochs: Passes over D_train.
         batch_size: Texts a step.
-        lr: Peak learning rate; null means 5e-5 for all weights and 3e-3 for the head.
+        lr: Peak learning rate; null means 5e-5 for all weights and 1e-3 for the head.
         weight_decay: AdamW's.
         warmup_ratio: Share of the steps in which the learning rate rises.
     """

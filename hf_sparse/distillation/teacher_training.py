@@ -39,7 +39,7 @@ logger = logging.getLogger(__name__)
 
 _CHECKPOINT_SECONDS = 120.0
 _FEATURE_CHUNK = 512
-_HEAD_LR = 3e-3
+_HEAD_LR = 1e-3
 _FULL_LR = 5e-5
 
 
