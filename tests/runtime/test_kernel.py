@@ -92,23 +92,17 @@ def test_ngram_table_is_exact() -> None:
     prefixes = np.concatenate([np.full(num_words, -1), pairs // num_words]).astype(np.int32)
     words = np.concatenate([np.arange(num_words), pairs % num_words]).astype(np.int32)
     entries, key_bits, low_bits = compiled.build_entries(prefixes, words, num_words)
-    nodes = np.full((num_words, num_words), -1)
-    nodes[prefixes[num_words:], words[num_words:]] = np.arange(num_words, num_nodes)
     ngrams = (entries, key_bits, low_bits, num_words.bit_length())
-    for prefix in range(num_words):
-        found = np.full((2, num_words), -1, dtype=np.int32)
-        for word in range(num_words):
-            # A text of two words: the prefix (already found), and the word that continues it.
-            found[0, 0] = prefix
-            ids = np.array([prefix, word], dtype=np.int32)
-            buffers = np.empty(2, np.int64), np.empty(2, np.uint64), np.empty(2, np.uint64)
-            result = np.full((2, 2), -1, dtype=np.int32)
-            result[0, 0] = prefix
-            compiled._find_ngrams(ngrams, ids, 2, result, buffers)
-            found[1, word] = result[1, 0]
-        np.testing.assert_array_equal(found[1], nodes[prefix])
-        if prefix == 60:
-            break
+    expected = np.full((num_words, num_words), -1)
+    expected[prefixes[num_words:], words[num_words:]] = np.arange(num_words, num_nodes)
+    found = np.empty_like(expected[:60])
+    buffers = np.empty(2, np.int64), np.empty(2, np.uint64), np.empty(2, np.uint64)
+    for prefix, word in np.ndindex(found.shape):
+        # A text of two words, whose nodes are their ids.
+        nodes = np.array([[prefix, word], [-1, -1]], dtype=np.int32)
+        compiled._find_ngrams(ngrams, nodes[0].copy(), 2, nodes, buffers)
+        found[prefix, word] = nodes[1, 0]
+    np.testing.assert_array_equal(found, expected[:60])
 
 
 def test_ngram_table_grows_when_entries_lie_too_far(monkeypatch: pytest.MonkeyPatch) -> None:

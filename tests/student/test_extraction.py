@@ -1,6 +1,7 @@
 """Extraction: NumPy, kernel and reference find the same n-grams in every text."""
 
 from collections import Counter
+from itertools import chain
 
 import numpy as np
 import pytest
@@ -14,7 +15,6 @@ from hf_sparse.student.vocabulary_sparse_ngram import NgramVocabulary
 from hf_sparse.student.words_sparse_ngram import segment_texts
 from tests import reference
 from tests.texts import ANY_TEXT, PIECES, make_tokenizer_json
-
 
 Rows = dict[tuple[str, ...], int]
 
@@ -57,7 +57,7 @@ def test_both_paths_agree_with_the_reference(
         assert batch.ids.dtype == np.int32
         assert batch.lengths.dtype == np.int64
         assert batch.lengths.tolist() == list(map(len, expected))
-        assert batch.ids.tolist() == sum(expected, [])
+        assert batch.ids.tolist() == list(chain.from_iterable(expected))
         assert extractor.words(texts[0]) == reference.words(texts[0])
 
 
