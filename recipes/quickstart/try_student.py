@@ -40,7 +40,11 @@ def main() -> None:
     if not STUDENT.is_dir():
         raise SystemExit(f"{STUDENT} is not there yet; run `make quickstart`")
     with tempfile.TemporaryDirectory() as folder:
-        environment = os.environ | {"HF_MODULES_CACHE": folder, "HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error"}
+        environment = os.environ | {
+            "HF_MODULES_CACHE": folder,
+            "HF_HUB_OFFLINE": "1",
+            "TRANSFORMERS_VERBOSITY": "error",
+        }
         environment.pop("PYTHONPATH", None)
         command = [sys.executable, "-c", PROGRAM, str(STUDENT.resolve()), *SENTENCES]
         print("\nWithout hf-sparse, in a fresh process:")
