@@ -11,7 +11,12 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import AutoModel, AutoModelForSequenceClassification, Trainer, TrainingArguments
 
-from hf_sparse.student import SparseNgramConfig, SparseNgramForSequenceClassification, SparseNgramModel
+from hf_sparse.student import (
+    SparseNgramConfig,
+    SparseNgramForSequenceClassification,
+    SparseNgramModel,
+    SparseNgramTokenizer,
+)
 
 ModelFactory = Callable[..., SparseNgramForSequenceClassification]
 POOLINGS = ("mean", "sum", "max", "attentive")
@@ -322,18 +327,30 @@ def test_loading_leaves_the_file_as_it_is_and_creates_what_is_missing(
     assert (tmp_path / "model.safetensors").read_bytes() == before
 
 
-def test_the_trainer_trains_it(make_model: ModelFactory, tmp_path: Path) -> None:
+def test_a_new_head_can_be_put_on_a_trained_table(make_model: ModelFactory, tmp_path: Path) -> None:
+    model = make_model()
+    model.save_pretrained(tmp_path)
+    loaded = AutoModelForSequenceClassification.from_pretrained(tmp_path, num_labels=5, ignore_mismatched_sizes=True)
+    assert loaded(**flat(BAGS)).logits.shape == (4, 5)
+    assert torch.equal(loaded.model.table.blocks[0], model.model.table.blocks[0])
+
+
+def test_a_model_can_be_made_without_memory(make_model: ModelFactory) -> None:
+    with torch.device("meta"):
+        model = make_model(pooling="attentive", block_rows=110)
+    assert {parameter.device.type for parameter in model.parameters()} == {"meta"}
+    assert not list(model.buffers())
+
+
+def test_the_trainer_trains_it(make_model: ModelFactory, tokenizer: SparseNgramTokenizer, tmp_path: Path) -> None:
     model = make_model(initializer_range=0.02)
-    rows = padded([[1 + index % 3, 10 + index % 7] for index in range(64)])
-    data = [
-        {"input_ids": ids, "attention_mask": mask, "labels": index % 3}
-        for index, (ids, mask) in enumerate(zip(rows["input_ids"], rows["attention_mask"], strict=True))
-    ]
+    texts = ["the film was", "a good", "bad and bad !"]
+    data = [{**tokenizer(texts[index % 3] + " the" * (index % 7)), "labels": index % 3} for index in range(64)]
     options: dict[str, Any] = {"report_to": [], "disable_tqdm": True, "save_strategy": "no", "use_cpu": True}
     arguments = TrainingArguments(
         output_dir=str(tmp_path), per_device_train_batch_size=8, num_train_epochs=8, learning_rate=0.05, **options
     )
-    trainer = Trainer(model=model, args=arguments, train_dataset=data, eval_dataset=data)
+    trainer = Trainer(model=model, args=arguments, train_dataset=data, eval_dataset=data, processing_class=tokenizer)
     before = trainer.evaluate()["eval_loss"]
     trainer.train()
     assert trainer.evaluate()["eval_loss"] < before / 2

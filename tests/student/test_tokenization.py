@@ -3,6 +3,7 @@
 import copy
 import json
 import pickle
+import time
 from collections.abc import Callable
 from itertools import chain
 from pathlib import Path
@@ -17,7 +18,7 @@ from transformers import AutoTokenizer, DataCollatorWithPadding
 
 from hf_sparse.student import SparseNgramForSequenceClassification, SparseNgramTokenizer
 from hf_sparse.student.encoding_sparse_ngram import share_length
-from hf_sparse.student.vocabulary_sparse_ngram import NgramVocabulary
+from hf_sparse.student.vocabulary_sparse_ngram import NgramVocabulary, pack_words
 
 ModelFactory = Callable[..., SparseNgramForSequenceClassification]
 
@@ -226,6 +227,26 @@ def test_saving_and_loading(vocabulary: NgramVocabulary, tmp_path: Path) -> None
     saved = json.loads((tmp_path / "two" / "tokenizer_config.json").read_text())
     assert saved["vocabulary_sha256"] == vocabulary.sha256
     assert "one" not in json.dumps(saved)
+
+
+def test_a_million_ngrams_load_in_less_than_two_seconds(tmp_path: Path) -> None:
+    words, offsets = pack_words([f"w{index}" for index in range(1000)])
+    firsts, lasts = np.repeat(np.arange(1000), 999), np.tile(np.arange(999), 1000)
+    vocabulary = NgramVocabulary(
+        words=words,
+        word_offsets=offsets,
+        node_prefix=np.concatenate([np.full(1000, -1), firsts]).astype(np.int32),
+        node_word=np.concatenate([np.arange(1000), lasts]).astype(np.int32),
+        node_row=np.arange(1, 1_000_001, dtype=np.int32),
+        counts=np.arange(1_000_000, 0, -1),
+        max_n=2,
+        num_rows=1_000_001,
+    )
+    SparseNgramTokenizer(vocabulary=vocabulary).save_pretrained(tmp_path)
+    start = time.process_time()
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path)
+    assert len(tokenizer) == 1_000_001
+    assert time.process_time() - start < 2
 
 
 def test_another_vocabulary_is_noticed(vocabulary: NgramVocabulary, tmp_path: Path) -> None:
