@@ -38,7 +38,6 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 _LETTER: Final = 1
 _ALONE: Final = 2
-_DROPPED: Final = 3
 _SHORT_BYTES: Final = 7
 _HASH_MASK: Final = (1 << 56) - 1
 _SPREAD: Final = 0x9E3779B97F4A7C15
@@ -137,6 +136,14 @@ def _word_key(lowered: Bytes, start: int, end: int) -> Any:
 
 
 @jit
+def _end_word(lowered: Bytes, start: int, end: int, ends: Offsets, keys: Keys, num_words: int) -> int:
+    """Note the word that has been written at `start .. end`, and return the new number of words."""
+    keys[num_words] = _word_key(lowered, start, end)
+    ends[num_words] = end
+    return num_words + 1
+
+
+@jit
 def _split(
     raw: Bytes, start: int, end: int, clean: bool, characters: Characters, lowered: Bytes, ends: Offsets, keys: Keys
 ) -> int:
@@ -165,23 +172,15 @@ def _split(
             if kind == _LETTER:
                 out = _append(code_point, lowered, out)
                 continue
-            if kind == _DROPPED:
-                continue
         if out > word:
-            keys[num_words] = _word_key(lowered, word, out)
-            ends[num_words] = out
-            num_words += 1
+            num_words = _end_word(lowered, word, out, ends, keys, num_words)
             word = out
         if kind == _ALONE:
             out = _append(code_point, lowered, out)
-            keys[num_words] = _word_key(lowered, word, out)
-            ends[num_words] = out
-            num_words += 1
+            num_words = _end_word(lowered, word, out, ends, keys, num_words)
             word = out
     if out > word:
-        keys[num_words] = _word_key(lowered, word, out)
-        ends[num_words] = out
-        num_words += 1
+        num_words = _end_word(lowered, word, out, ends, keys, num_words)
     return num_words
 
 

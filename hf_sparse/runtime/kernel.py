@@ -15,7 +15,8 @@ from hf_sparse.runtime.compiled import Bytes, build_entries, build_word_slots, e
 
 Clean: TypeAlias = Literal["html", "none"]
 
-# The formats of `vocabulary.safetensors` that these kernels read.
+# The formats of `vocabulary.safetensors` that these kernels read. Students on the Hub carry the code that calls
+# `CompiledExtractor`: a change of how it is called needs a new format too.
 FORMAT_VERSIONS: Final = frozenset({1})
 
 

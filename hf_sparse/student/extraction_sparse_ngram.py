@@ -4,7 +4,7 @@ This is the NumPy path, which needs nothing but the files of the student. Where 
 and knows the vocabulary's format, its compiled kernel gives the same ids, some times faster.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final
@@ -72,7 +72,7 @@ class NgramExtractor:
         """Whether the compiled kernel is in use."""
         return self._kernel is not None
 
-    def extract(self, texts: Sequence[str], *, max_length: int | None = None) -> NgramBatch:
+    def extract(self, texts: Iterable[str], *, max_length: int | None = None) -> NgramBatch:
         """Return the n-gram ids of texts.
 
         Args:
@@ -83,8 +83,9 @@ class NgramExtractor:
             ValueError: `max_length` is negative.
             TypeError: `texts` is one string, or one of them is not a string.
         """
+        texts = texts if isinstance(texts, list | tuple | str) else list(texts)
         if isinstance(texts, str) or not all(map(str.__instancecheck__, texts)):
-            raise TypeError("texts must be a sequence of strings")
+            raise TypeError("texts must be strings in a list or another iterable")
         if max_length is not None and max_length < 0:
             raise ValueError(f"max_length must be at least 0, got {max_length}")
         ids, lengths = [np.zeros(0, dtype=np.int32)], [np.zeros(0, dtype=np.int64)]

@@ -8,37 +8,24 @@ table is padding, row 1 the most frequent n-gram.
 """
 
 import hashlib
-import json
 import os
-import struct
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 
 from .lookup_sparse_ngram import NgramLookup
+from .vocabulary_format_sparse_ngram import FORMAT_VERSION, read_fields, serialise
 from .words_sparse_ngram import HF_PREFIX, Clean, check_word_rule, resolve_clean
 
-FORMAT_VERSION: Final = 1
 VOCABULARY_FILE: Final = "vocabulary.safetensors"
-
-_DTYPES: Final = {
-    "words": "U8",
-    "word_offsets": "I64",
-    "node_prefix": "I32",
-    "node_word": "I32",
-    "node_row": "I32",
-    "counts": "I64",
-    "tokenizer_json": "U8",
-}
-_OPTIONAL: Final = ("counts", "tokenizer_json")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -131,7 +118,7 @@ class NgramVocabulary:
         if not file.is_file():
             raise FileNotFoundError(f"there is no vocabulary at {file}")
         try:
-            vocabulary = cls(**_read(file))
+            vocabulary = cls(**read_fields(file))
             vocabulary.validate()
         except (SafetensorError, ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{file} is not a valid vocabulary: {error}") from error
@@ -157,7 +144,7 @@ class NgramVocabulary:
         temporary = Path(name)
         try:
             with os.fdopen(descriptor, "wb") as stream:
-                for part in self._serialised():
+                for part in serialise(self):
                     stream.write(part)
                 stream.flush()
                 os.fsync(stream.fileno())
@@ -175,7 +162,7 @@ class NgramVocabulary:
     def sha256(self) -> str:
         """The SHA-256 of the vocabulary's file, in hexadecimal; equal vocabularies have equal files."""
         digest = hashlib.sha256()
-        for part in self._serialised():
+        for part in serialise(self):
             digest.update(part)
         return digest.hexdigest()
 
@@ -301,31 +288,6 @@ class NgramVocabulary:
     def _word(self, word_id: int) -> str:
         return bytes(self.words[self.word_offsets[word_id] : self.word_offsets[word_id + 1]]).decode("utf-8")
 
-    def _serialised(self) -> Iterable[bytes | memoryview]:
-        """Yield the file in parts.
-
-        Written by hand because `safetensors` writes the metadata in a random order, and the hash must be
-        reproducible: https://huggingface.co/docs/safetensors describes the format.
-        """
-        settings = {
-            name: str(getattr(self, name)) for name in ("clean", "format_version", "max_n", "num_rows", "word_rule")
-        }
-        header: dict[str, Any] = {"__metadata__": settings}
-        arrays: list[npt.NDArray[Any]] = []
-        end = 0
-        # Eight-byte tensors first, so that every tensor is aligned.
-        for name in sorted(_DTYPES, key=lambda name: (-int(_DTYPES[name][1:]), name)):
-            array = getattr(self, name)
-            if array is not None:
-                arrays.append(np.ascontiguousarray(array))
-                start, end = end, end + array.nbytes
-                header[name] = {"dtype": _DTYPES[name], "shape": [array.size], "data_offsets": [start, end]}
-        text = json.dumps(header, separators=(",", ":")).encode()
-        text += b" " * (-len(text) % 8)
-        yield struct.pack("<Q", len(text)) + text
-        for array in arrays:
-            yield memoryview(array.view(np.uint8).data)
-
 
 def pack_words(words: Sequence[str]) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
     """Return words as one run of UTF-8 bytes (bytes,) and the offsets (W + 1,) of its parts.
@@ -349,36 +311,3 @@ def unpack_words(words: npt.NDArray[np.uint8], offsets: npt.NDArray[np.int64]) -
         text = blob.decode("ascii")
         return [text[start:end] for start, end in pairwise(offsets.tolist())]
     return [blob[start:end].decode("utf-8") for start, end in pairwise(offsets.tolist())]
-
-
-def _read(file: Path) -> dict[str, Any]:
-    """Return the fields of a vocabulary's file.
-
-    Raises:
-        ValueError: The file has another format version, lacks a tensor or has one of another type or shape.
-    """
-    with safe_open(file, framework="np") as stored:
-        settings = stored.metadata() or {}
-        version = settings.get("format_version")
-        if version != str(FORMAT_VERSION):
-            raise ValueError(f"its format version is {version}, this code reads {FORMAT_VERSION}")
-        present = set(stored.keys())
-        fields: dict[str, Any] = {}
-        for name, dtype in _DTYPES.items():
-            if name not in present:
-                if name in _OPTIONAL:
-                    continue
-                raise ValueError(f"it has no tensor {name!r}")
-            part = stored.get_slice(name)
-            if part.get_dtype() != dtype or len(part.get_shape()) != 1:
-                raise ValueError(
-                    f"its tensor {name!r} must be {dtype} with one dimension, "
-                    f"got {part.get_dtype()} with shape {part.get_shape()}"
-                )
-            fields[name] = stored.get_tensor(name)
-    return fields | {
-        "max_n": int(settings["max_n"]),
-        "num_rows": int(settings["num_rows"]),
-        "word_rule": settings["word_rule"],
-        "clean": settings["clean"],
-    }

@@ -30,7 +30,7 @@ _ALONE_NAMES: Final = (
     "BOPOMOFO",
 )
 _VARIATION_SELECTORS: Final = (range(0x180B, 0x1810), range(0xFE00, 0xFE10), range(0xE0100, 0xE01F0))
-_TARGET: Final = Path(__file__).parents[1] / "student" / "unicode_sparse_ngram.py"
+TARGET: Final = Path(__file__).parents[1] / "student" / "unicode_sparse_ngram.py"
 
 
 def classify(code_point: int) -> int:
@@ -183,4 +183,4 @@ def module_text() -> str:
 
 
 if __name__ == "__main__":
-    _TARGET.write_text(module_text(), encoding="utf-8")
+    TARGET.write_text(module_text(), encoding="utf-8")

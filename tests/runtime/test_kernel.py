@@ -47,6 +47,32 @@ def test_dictionary_numbers_words(texts: list[str], clean: str) -> None:
         assert [words[number] if number >= 0 else None for number in numbers.tolist()] == expected
 
 
+@pytest.mark.parametrize("joint", ["", "é"])
+def test_breaks_of_html(joint: str) -> None:
+    """In ASCII texts the kernel cleans, in others the student's code: both as the reference does."""
+    breaks = (
+        "<br>",
+        "<BR/>",
+        "<bR />",
+        "<br",
+        "<br ",
+        "<br /",
+        "<b",
+        "<",
+        "<br  />",
+        "<br/ >",
+        "<br/x>",
+        "<bry>",
+        "br>",
+    )
+    for end in breaks:
+        text = f"{joint} a{end}"
+        for tail in ("", "z", ">"):
+            dictionary = Dictionary(code_point_table(), "html")
+            dictionary.number([text + tail], clean_texts, normalise_texts)
+            assert dictionary.words() == [w.encode() for w in dict.fromkeys(reference.words(text + tail))], text + tail
+
+
 def test_dictionary_grows() -> None:
     dictionary = Dictionary(code_point_table(), "none")
     for first in range(0, 20_000, 500):

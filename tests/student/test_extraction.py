@@ -80,6 +80,12 @@ def test_empty_inputs(extractors: list[NgramExtractor]) -> None:
             assert batch.ids.size == 0
 
 
+def test_any_iterable_will_do(extractors: list[NgramExtractor]) -> None:
+    expected = extractors[0].extract(["a b", "b"])
+    for texts in (("a b", "b"), iter(["a b", "b"]), np.array(["a b", "b"])):
+        np.testing.assert_array_equal(extractors[1].extract(texts).ids, expected.ids)
+
+
 def test_empty_vocabulary() -> None:
     vocabulary = NgramVocabulary.from_counts({})
     for compiled in (False, True):
@@ -172,7 +178,7 @@ def test_numpy_path_without_the_package(vocabulary: NgramVocabulary, monkeypatch
 
 @pytest.mark.parametrize("texts", ["a b", [b"a"], [None], ["a", 1]])
 def test_texts_must_be_strings(extractors: list[NgramExtractor], texts: list[str]) -> None:
-    with pytest.raises(TypeError, match="texts must be a sequence of strings"):
+    with pytest.raises(TypeError, match="texts must be strings in a list"):
         extractors[0].extract(texts)
 
 

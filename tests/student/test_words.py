@@ -94,7 +94,7 @@ def test_ascii_texts_are_not_normalised() -> None:
 @pytest.mark.skipif(unicodedata.unidata_version != unicode_table.UNICODE_VERSION, reason="made with Python 3.11")
 def test_table_is_what_its_script_writes() -> None:
     """The committed table is the script's output, byte by byte, and means what the script says."""
-    committed = (unicode_table._TARGET).read_text(encoding="utf-8")
+    committed = unicode_table.TARGET.read_text(encoding="utf-8")
     assert committed == unicode_table.module_text()
     expected = [unicode_table.lower(p) | unicode_table.classify(p) << 24 for p in range(0x110000)]
     np.testing.assert_array_equal(code_point_table(), np.array(expected, dtype=np.uint32))
