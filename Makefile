@@ -6,7 +6,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 # Waiting threads must not spin: on a machine with other work a training step becomes many times slower.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: help venv quickstart test lint types unit test-oldest clean
+.PHONY: help venv quickstart test lint types unit test-oldest format unicode-table clean
 
 help:  ## list the verbs
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/'
@@ -44,5 +44,16 @@ types: $(VENV)/.ready  ## mypy --strict
 unit: $(VENV)/.ready  ## the tests
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 2
 
+# The oldest transformers 5 that pyproject.toml admits.
+test-oldest: OLDEST := .venv-oldest
+test-oldest:  ## the tests on the oldest transformers
+	$(MAKE) venv VENV=$(OLDEST)
+	$(OLDEST)/bin/python -m pip install --quiet transformers==5.0.0 'huggingface-hub<2'
+	HF_HUB_OFFLINE=1 $(OLDEST)/bin/python -m pytest -n 2
+
+format: $(VENV)/.ready  ## format the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
 clean:  ## remove what the verbs made
-	rm -rf $(VENV) runs .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-oldest runs .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -11,8 +11,11 @@ An interrupted run goes on where it stopped when the same command is given again
 import logging
 import sys
 
+import hf_sparse.distillation  # noqa: F401 (first, because it says which extra to install if a package is missing)
+
+# isort: split
 from accelerate import Accelerator
-from jsonargparse import auto_cli
+from jsonargparse import ArgumentError, auto_cli
 from safetensors import SafetensorError
 from transformers.utils.logging import disable_progress_bar
 
@@ -22,7 +25,7 @@ from hf_sparse.distillation.run import DistillationRun
 
 def main() -> None:
     """Run the stages of a recipe, one after the other."""
-    recipe: Recipe = auto_cli(Recipe, as_positional=False)
+    recipe: Recipe = auto_cli(Recipe, as_positional=False, exit_on_error=False)
     disable_progress_bar()
     accelerator = Accelerator(log_with=recipe.trackers or None, project_dir=recipe.output_dir)
     accelerator.init_trackers("hf-sparse", config={"output_dir": recipe.output_dir, "teacher": recipe.teacher.model})
@@ -46,6 +49,6 @@ if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
         main()
-    except (ValueError, OSError, SafetensorError) as error:
+    except (ArgumentError, ValueError, OSError, SafetensorError) as error:
         logging.getLogger().debug("traceback", exc_info=True)
         sys.exit(f"error: {' '.join(str(error).split())}")

@@ -201,8 +201,7 @@ class FineTuneRecipe(TrainingRecipe):
     """Fine-tuning of the distilled student on D_train, kept only if it is better on validation data."""
 
     epochs: int = 3
-    lr: float = 0.02
-    gold_weight: float = 0.5
+    gold_weight: float = 1.0
 
 
 @dataclass(kw_only=True)

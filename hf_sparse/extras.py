@@ -1,0 +1,18 @@
+"""The extras of the package: what a part needs beyond loading, predicting and pushing."""
+
+from importlib.util import find_spec
+
+EXTRAS = {
+    "train": ("accelerate", "datasets", "evaluate", "jinja2", "jsonargparse", "pyarrow", "sklearn"),
+}
+
+
+def require_extra(extra: str) -> None:
+    """Check that the packages of an extra are installed.
+
+    Raises:
+        ImportError: If one is missing; the message holds the command that installs it.
+    """
+    missing = [name for name in EXTRAS[extra] if find_spec(name) is None]
+    if missing:
+        raise ImportError(f"this needs {', '.join(missing)}; install it with: pip install 'hf-sparse[{extra}]'")
