@@ -92,6 +92,8 @@ class SparseNgramPreTrainedModel(PreTrainedModel):
 class SparseNgramModel(SparseNgramPreTrainedModel):
     """Turn n-grams into one vector a text (or a pair), up to the last hidden layer."""
 
+    _keys_to_ignore_on_load_unexpected = [r"^classifier\."]  # noqa: RUF012 (a classifier's file has its head, too)
+
     def __init__(self, config: SparseNgramConfig) -> None:
         super().__init__(config)
         self.table = NgramTable(config)

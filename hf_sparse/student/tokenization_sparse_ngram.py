@@ -23,6 +23,7 @@ from .extraction_sparse_ngram import NgramBatch, NgramExtractor
 # Transformers 5.0 brings along only what this file itself imports from a local folder, not what its imports import.
 from .lookup_sparse_ngram import NgramLookup  # noqa: F401
 from .unicode_sparse_ngram import code_point_table  # noqa: F401
+from .vocabulary_format_sparse_ngram import FORMAT_VERSION  # noqa: F401
 from .vocabulary_sparse_ngram import VOCABULARY_FILE, NgramVocabulary
 from .words_sparse_ngram import clean_texts  # noqa: F401
 
