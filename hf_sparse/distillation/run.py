@@ -27,7 +27,7 @@ from hf_sparse.distillation.teacher import (
     load_tokenizer,
 )
 from hf_sparse.distillation.teacher_training import fine_tune as fine_tune_teacher
-from hf_sparse.distillation.texts import read_texts, write_text_sets
+from hf_sparse.distillation.texts import num_texts, read_texts, write_text_sets
 from hf_sparse.vocabulary import count_ngrams
 
 logger = logging.getLogger(__name__)
@@ -83,6 +83,7 @@ class DistillationRun(RunPlan):
                 word_rule=recipe.word_rule,
                 clean=recipe.clean,
                 progress=self._is_main,
+                total=sum(num_texts(self.texts_stage.folder, text_set) for text_set in sets),
             ).save(folder)
 
         self._run("vocabulary", lambda: self.vocabulary_stage, work, needs=lambda: [self.texts_stage])
