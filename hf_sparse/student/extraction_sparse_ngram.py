@@ -110,7 +110,7 @@ class NgramExtractor:
         return [self._tokenizer.id_to_token(token) for token in tokens.tolist()]
 
     def _extract(self, texts: Sequence[str]) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
-        if self.vocabulary.word_rule == "words" and self._kernel is not None:
+        if self._kernel is not None:
             result: tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]] = self._kernel.extract(
                 texts, clean_texts, normalise_texts
             )

@@ -110,6 +110,17 @@ def test_long_words_with_one_hash_are_told_apart(monkeypatch: pytest.MonkeyPatch
             assert found == index
 
 
+def test_lower_case_fits_the_buffer(kernel: CompiledExtractor) -> None:
+    """Some letters take more bytes in lower case than in upper case: a text full of them stays within the buffer."""
+    codes = code_point_table()
+    kept = [point for point in range(0x110000) if not 0xD800 <= point < 0xE000 and codes[point] & 0xFFFFFF != point]
+    growth = {chr(p): len(chr(int(codes[p]) & 0xFFFFFF).encode()) / len(chr(p).encode()) for p in kept}
+    letter = max(growth, key=growth.__getitem__)
+    assert growth[letter] > 1
+    assert compiled._word_buffers(3000)[0].size >= 3000 * growth[letter]
+    assert kernel.words(letter * 3000) == reference.words(letter * 3000)
+
+
 def test_ngram_table_is_exact() -> None:
     """Every n-gram of a dense trie is found, and no pair that is not one is."""
     generator = np.random.default_rng(0)
