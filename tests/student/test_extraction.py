@@ -110,9 +110,10 @@ def test_words_with_one_hash_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> 
     """The look-up stays exact when the hashes of a text's or of the vocabulary's words collide."""
 
     def hash_by_length(self: WordLookup, codes: object, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
-        return (ends - starts).astype(np.uint64)
+        return ((ends - starts) % 2).astype(np.uint64)
 
     monkeypatch.setattr(WordLookup, "_hash", hash_by_length)
+    assert WordLookup(["aaa"]).find(segment_texts(["a aaa aab"], "none")).tolist() == [-1, 0, -1]
     segments = segment_texts(["bb aaa é a longer bb"], "none")
     assert WordLookup(["é", "bb"]).find(segments).tolist() == [1, -1, 0, -1, -1, 1]
     assert WordLookup(["é", "a", "aaa", "bb"]).find(segments).tolist() == [3, 2, 0, 1, -1, 3]
