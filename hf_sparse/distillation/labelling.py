@@ -5,7 +5,6 @@ again. Processes take every W-th missing shard and never wait for each other, so
 another number of processes finishes the rest.
 """
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm.auto import tqdm
 
-from hf_sparse.distillation.stages import file_sha256
+from hf_sparse.distillation.stages import file_sha256, whole_file
 from hf_sparse.distillation.teacher import TeacherEncoder
 from hf_sparse.distillation.texts import GROUP_ROWS, TEXT_SETS, num_texts, shards
 
@@ -96,13 +95,6 @@ def _label_shard(
 def _write_logits(logits: npt.NDArray[np.float32], path: Path) -> None:
     offsets = np.arange(0, logits.size + 1, logits.shape[1], dtype=np.int32)
     column = pa.ListArray.from_arrays(pa.array(offsets), pa.array(logits.reshape(-1), pa.float32()))
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            # The same row groups as the texts have, so that training reads both side by side.
-            pq.write_table(pa.table({"logits": column}), file, row_group_size=GROUP_ROWS)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with whole_file(path) as temporary:
+        # The same row groups as the texts have, so that training reads both side by side.
+        pq.write_table(pa.table({"logits": column}), temporary, row_group_size=GROUP_ROWS)

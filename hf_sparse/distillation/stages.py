@@ -9,7 +9,8 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,21 +29,26 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def write_atomic(path: Path, content: str) -> None:
-    """Write a text file so that either the old or the new content is there after a kill.
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Yield a name to write a file under; it becomes `path` when all of it is on disk, and goes away on an error.
 
     Raises:
-        OSError: If it cannot be written (a full disk, say); the old file is then untouched.
+        OSError: If it cannot be written (a full disk, say); an older file at `path` is then untouched.
     """
     temporary = path.with_name(f".{path.name}.tmp")
     try:
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+        yield temporary
+        _flush(temporary)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_atomic(path: Path, content: str) -> None:
+    """Write a text file so that either the old or the new content is there after a kill."""
+    with whole_file(path) as temporary:
+        temporary.write_text(content, encoding="utf-8")
 
 
 def write_json(path: Path, value: object) -> None:
@@ -53,11 +59,7 @@ def write_json(path: Path, value: object) -> None:
 def sync_folder(folder: Path) -> None:
     """Flush every file below a folder, and the folders themselves, to disk."""
     for path in [*folder.rglob("*"), folder, folder.parent]:
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        _flush(path)
 
 
 def replace_folder(source: Path, target: Path) -> None:
@@ -116,6 +118,14 @@ class Stage:
         """Make the partial folder the finished one."""
         replace_folder(self.partial, self.folder)
         return self.folder
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _key_of(folder: Path) -> str | None:

@@ -33,6 +33,7 @@ from hf_sparse.distillation.checkpoint import (
 )
 from hf_sparse.distillation.losses import gold_loss
 from hf_sparse.distillation.recipe import ProblemType, TeacherRecipe
+from hf_sparse.distillation.stages import whole_file
 from hf_sparse.distillation.teacher import TeacherEncoder
 
 logger = logging.getLogger(__name__)
@@ -118,9 +119,8 @@ def _first_token_features(encoder: TeacherEncoder, encoded: list[dict[str, list[
                     found[rows] = hidden
                     bar.update(len(rows))
                 assert found is not None
-                temporary = folder / ".features.tmp"
-                save_file({"features": torch.from_numpy(found)}, temporary)
-                temporary.replace(path)
+                with whole_file(path) as temporary:
+                    save_file({"features": torch.from_numpy(found)}, temporary)
             else:
                 bar.update(len(items))
             chunks.append(load_file(path)["features"])

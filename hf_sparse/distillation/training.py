@@ -42,6 +42,7 @@ from hf_sparse.distillation.row_optimizer import (
     RowwiseAdagrad,
     pooled_row_gradients,
 )
+from hf_sparse.distillation.stages import whole_file
 from hf_sparse.distillation.stream import TextStream
 from hf_sparse.evaluation.metrics import PRIMARY_METRIC, score
 from hf_sparse.student import SparseNgramForSequenceClassification
@@ -254,9 +255,8 @@ class StudentTrainer:
         save_checkpoint(self.folder / "checkpoints", step=step, tensors=tensors, state=state)
 
     def _save_best(self) -> None:
-        temporary = self.folder / ".best.tmp"
-        save_file({name: value.contiguous() for name, value in self.model.state_dict().items()}, temporary)
-        temporary.replace(self.folder / "best.safetensors")
+        with whole_file(self.folder / "best.safetensors") as temporary:
+            save_file({name: value.contiguous() for name, value in self.model.state_dict().items()}, temporary)
 
     def _load_best(self) -> None:
         self.model.load_state_dict(load_file(self.folder / "best.safetensors"))
