@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm.auto import tqdm
 
-from hf_sparse.distillation.stages import file_sha256, whole_file
+from hf_sparse.distillation.stages import whole_file
 from hf_sparse.distillation.teacher import TeacherEncoder
 from hf_sparse.distillation.texts import GROUP_ROWS, TEXT_SETS, num_texts, shards
 
@@ -66,11 +66,6 @@ def read_logits(folder: Path, text_set: str) -> npt.NDArray[np.float32]:
         column = pq.read_table(path)["logits"].combine_chunks()
         parts.append(column.flatten().to_numpy().reshape(len(column), -1))
     return np.concatenate(parts) if parts else np.zeros((0, 0), np.float32)
-
-
-def logits_sha256(folder: Path) -> dict[str, str]:
-    """Return the hash of each shard of logits."""
-    return {path.name: file_sha256(path) for path in sorted(folder.glob("*.parquet"))}
 
 
 def _label_shard(

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from hf_sparse.distillation.run import DistillationRun
 
 _EVALUATION_BATCH = 512
-_TRAINING_FILES = ("checkpoints", "best.safetensors", "features-*.safetensors", "training.json")
+_TRAINING_FILES = ("checkpoints", "best.safetensors", "features-*.safetensors")
 
 
 def require_labels(texts_folder: Path, text_set: str) -> None:

@@ -5,7 +5,6 @@ the classification heads of BERT-like models read, and trains pooler and classif
 forward. Whether a model's head does read only that is checked before it is trained.
 """
 
-import json
 import logging
 import math
 import time
@@ -185,8 +184,6 @@ def _train(
             tensors |= optimizer_tensors("adam", optimizer) | random_state()
             save_checkpoint(folder / "checkpoints", step=step, tensors=tensors, state={})
             saved = time.monotonic()
-    if total > first:
-        (folder / "training.json").write_text(json.dumps({"steps": total, "final_loss": float(loss)}))
 
 
 def _batches(num_texts: int, recipe: TeacherRecipe, *, seed: int, first: int) -> Iterator[list[int]]:
