@@ -16,7 +16,14 @@ from hf_sparse.distillation.label_space import LabelSpace
 from hf_sparse.distillation.recipe import Recipe, TrainingRecipe
 from hf_sparse.distillation.sources import source_fingerprint
 from hf_sparse.distillation.stages import Stage
-from hf_sparse.distillation.teacher import TeacherCard, labelling_dtype, read_teacher_card
+from hf_sparse.distillation.teacher import (
+    TeacherCard,
+    TeacherEncoder,
+    labelling_dtype,
+    load_classifier,
+    load_tokenizer,
+    read_teacher_card,
+)
 from hf_sparse.distillation.texts import labels_of
 
 # Settings that change how long a run takes, but not what comes out.
@@ -119,6 +126,34 @@ class RunPlan:
     def needs_fine_tuning(self) -> bool:
         """Whether the teacher has no head yet."""
         return self.teacher_card.names is None
+
+    def teacher_encoder(self, *, labelling: bool) -> TeacherEncoder:
+        """Load the finished teacher, in the precision of labelling or in float32."""
+        path = str(self.teacher_stage.folder) if self.needs_fine_tuning else self.recipe.teacher.model
+        dtype = labelling_dtype(self.recipe.label.dtype if labelling else "float32", self.device)
+        return self.new_encoder(path, dtype=dtype)
+
+    def new_encoder(self, model: str, *, dtype: torch.dtype = torch.float32) -> TeacherEncoder:
+        """Load a teacher from a folder or the Hub, with a new head if it has none."""
+        recipe = dataclasses.replace(self.recipe.teacher, model=model)
+        options: dict[str, Any] = {}
+        if self.needs_fine_tuning:
+            names = self.space.names
+            options = {
+                "num_labels": self.space.num_labels,
+                "problem_type": self.space.problem_type,
+                "id2label": dict(enumerate(names)),
+                "label2id": {name: index for index, name in enumerate(names)},
+            }
+            torch.manual_seed(self.recipe.seed)
+        return TeacherEncoder(
+            load_classifier(recipe, **options),
+            load_tokenizer(recipe),
+            max_length=recipe.max_length,
+            tokens_per_batch=self.recipe.label.tokens_per_batch,
+            device=self.device,
+            dtype=dtype,
+        )
 
     def stage_folder(self, name: str) -> Path:
         """Return the folder of a finished stage."""

@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -17,6 +17,7 @@ import yaml
 
 from hf_sparse.distillation import student_stages
 from hf_sparse.distillation.labelling import read_logits
+from hf_sparse.distillation.plan import RunPlan
 from hf_sparse.distillation.stages import replace_folder, write_atomic, write_json
 from hf_sparse.distillation.texts import TEXT_SETS, num_texts, read_texts, shards
 from hf_sparse.evaluation.metrics import agreement, retention, score
@@ -24,45 +25,42 @@ from hf_sparse.evaluation.speed import measure_throughput
 from hf_sparse.hub.card import render_card
 from hf_sparse.student import SparseNgramForSequenceClassification, SparseNgramTextClassificationPipeline
 
-if TYPE_CHECKING:
-    from hf_sparse.distillation.run import DistillationRun
-
 _PACKAGES = ("hf-sparse", "torch", "transformers", "numpy", "numba", "datasets", "accelerate")
 _SPEED_TEXTS = 256
 
 
-def make_report(run: "DistillationRun") -> dict[str, Any]:
+def make_report(plan: RunPlan) -> dict[str, Any]:
     """Measure teacher and students on the test set (on validation data if there is none).
 
     Returns:
         What `report.json` holds: `teacher`, `student`, `retention`, `agreement`, `texts_per_second`, `speedup`,
         `num_parameters`, the scores of every stage, the texts, the environment and the recipe.
     """
-    texts_folder = run.stage_folder("texts")
+    texts_folder = plan.stage_folder("texts")
     text_set = "test" if shards(texts_folder, "test") else "validation"
-    problem_type = run.space.problem_type
-    teacher_logits = read_logits(run.stage_folder("label"), text_set)
-    references = _references(run, text_set)
+    problem_type = plan.space.problem_type
+    teacher_logits = read_logits(plan.stage_folder("label"), text_set)
+    references = _references(plan, text_set)
     teacher = None if references is None else score(teacher_logits, references, problem_type=problem_type)
-    chosen = student_stages.choose_student(run)
+    chosen = student_stages.choose_student(plan)
     stages = {}
     for name in ("distil", "fine_tune", "from_scratch"):
-        if run.is_current(name):
-            logits = student_stages.student_logits(run, name, text_set)
+        if plan.is_current(name):
+            logits = student_stages.student_logits(plan, name, text_set)
             stages[name] = _compare(logits, teacher_logits, references, teacher, problem_type=problem_type)
-            validation = run.stage_folder(name) / "validation.json"
+            validation = plan.stage_folder(name) / "validation.json"
             stages[name]["validation"] = json.loads(validation.read_text(encoding="utf-8"))
     student = stages[chosen]
-    model = SparseNgramForSequenceClassification.from_pretrained(run.stage_folder(chosen))
+    model = SparseNgramForSequenceClassification.from_pretrained(plan.stage_folder(chosen))
     report: dict[str, Any] = {
         "text_set": text_set,
         "problem_type": problem_type,
-        "labels": list(run.space.names),
+        "labels": list(plan.space.names),
         "num_texts": {name: num_texts(texts_folder, name) for name in TEXT_SETS},
         "teacher": {
-            "model": run.recipe.teacher.model,
-            "base_model": _base_model(run),
-            "fine_tuned": run.needs_fine_tuning,
+            "model": plan.recipe.teacher.model,
+            "base_model": _base_model(plan),
+            "fine_tuned": plan.needs_fine_tuning,
             **(teacher or {}),
         },
         "student": {"stage": chosen, **student["metrics"]},
@@ -72,10 +70,10 @@ def make_report(run: "DistillationRun") -> dict[str, Any]:
         "num_ngrams": model.config.vocab_size - 1,
         "stages": stages,
         "environment": _environment(),
-        "recipe": dataclasses.asdict(run.recipe),
+        "recipe": dataclasses.asdict(plan.recipe),
     }
-    if run.recipe.evaluate.speed_seconds > 0:
-        report |= _measure_speed(run, model, text_set)
+    if plan.recipe.evaluate.speed_seconds > 0:
+        report |= _measure_speed(plan, model, text_set)
     return report
 
 
@@ -99,23 +97,23 @@ def format_summary(report: dict[str, Any]) -> str:
 
 
 def publish_report(source: Path, target: Path) -> None:
-    """Copy the report to the folder of the run."""
+    """Copy the report to the folder of the plan."""
     write_atomic(target, source.read_text(encoding="utf-8"))
 
 
-def save_student(run: "DistillationRun") -> Path:
+def save_student(plan: RunPlan) -> Path:
     """Write the chosen student, its tokenizer, code, card, report and recipe to `student/`; return that folder."""
-    target, marker = run.folder / "student", run.folder / ".student.json"
-    key = {"key": run.evaluated_key()}
+    target, marker = plan.folder / "student", plan.folder / ".student.json"
+    key = {"key": plan.evaluated_key()}
     if target.exists() and marker.exists() and json.loads(marker.read_text(encoding="utf-8")) == key:
         return target
-    partial = run.folder / "student.partial"
+    partial = plan.folder / "student.partial"
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir()
-    report = json.loads((run.stage_folder("evaluate") / "report.json").read_text(encoding="utf-8"))
-    model = SparseNgramForSequenceClassification.from_pretrained(run.stage_folder(report["student"]["stage"]))
+    report = json.loads((plan.stage_folder("evaluate") / "report.json").read_text(encoding="utf-8"))
+    model = SparseNgramForSequenceClassification.from_pretrained(plan.stage_folder(report["student"]["stage"]))
     model.save_pretrained(partial, max_shard_size="5GB")
-    student_stages.load_tokenizer(run).save_pretrained(partial)
+    student_stages.load_tokenizer(plan).save_pretrained(partial)
     write_json(partial / "report.json", report)
     write_atomic(partial / "recipe.yaml", yaml.safe_dump(report["recipe"], sort_keys=False, allow_unicode=True))
     write_atomic(partial / "README.md", render_card(report))
@@ -133,30 +131,28 @@ def _compare(
     return {"metrics": metrics, "retention": kept, "agreement": agreed}
 
 
-def _base_model(run: "DistillationRun") -> str | None:
-    recipe = run.recipe.teacher
+def _base_model(plan: RunPlan) -> str | None:
+    recipe = plan.recipe.teacher
     return recipe.base_model or (None if Path(recipe.model).exists() else recipe.model)
 
 
-def _references(run: "DistillationRun", text_set: str) -> Any:
-    files = shards(run.stage_folder("texts"), text_set)
+def _references(plan: RunPlan, text_set: str) -> Any:
+    files = shards(plan.stage_folder("texts"), text_set)
     if "label" not in pq.read_schema(files[0]).names:
         return None
-    _, labels = student_stages.read_labelled(run.stage_folder("texts"), text_set, run.space)
+    _, labels = student_stages.read_labelled(plan.stage_folder("texts"), text_set, plan.space)
     return labels.numpy()
 
 
-def _measure_speed(
-    run: "DistillationRun", model: SparseNgramForSequenceClassification, text_set: str
-) -> dict[str, Any]:
-    encoder = run.teacher_encoder(labelling=True)
-    pairs = student_stages.has_pairs(run)
-    flat = list(read_texts(run.stage_folder("texts"), text_set))
+def _measure_speed(plan: RunPlan, model: SparseNgramForSequenceClassification, text_set: str) -> dict[str, Any]:
+    encoder = plan.teacher_encoder(labelling=True)
+    pairs = student_stages.has_pairs(plan)
+    flat = list(read_texts(plan.stage_folder("texts"), text_set))
     items: list[Any] = list(zip(flat[::2], flat[1::2], strict=True)) if pairs else list(flat)
-    chosen = np.random.default_rng(run.recipe.seed).permutation(len(items))[:_SPEED_TEXTS]
+    chosen = np.random.default_rng(plan.recipe.seed).permutation(len(items))[:_SPEED_TEXTS]
     sample = [items[index] for index in chosen]
     pipe = SparseNgramTextClassificationPipeline(
-        model=model.train(False), tokenizer=student_stages.load_tokenizer(run), device=run.accelerator.device
+        model=model.train(False), tokenizer=student_stages.load_tokenizer(plan), device=plan.device
     )
 
     def classify_by_teacher(texts: Sequence[Any]) -> object:
@@ -166,10 +162,10 @@ def _measure_speed(
 
     def classify_by_student(texts: Sequence[Any]) -> object:
         inputs = [{"text": a, "text_pair": b} for a, b in texts] if pairs else list(texts)
-        return pipe(inputs, batch_size=run.recipe.evaluate.batch_size)
+        return pipe(inputs, batch_size=plan.recipe.evaluate.batch_size)
 
     contestants = {"teacher": classify_by_teacher, "student": classify_by_student}
-    found = measure_throughput(contestants, sample, seconds=run.recipe.evaluate.speed_seconds)
+    found = measure_throughput(contestants, sample, seconds=plan.recipe.evaluate.speed_seconds)
     return {
         "texts_per_second": {name: rate.median for name, rate in found.items()},
         "texts_per_second_range": {name: [rate.slowest, rate.fastest] for name, rate in found.items()},
@@ -178,10 +174,10 @@ def _measure_speed(
             "texts": len(sample),
             "mean_words": float(np.mean([len(str(item).split()) for item in sample])),
             "threads": torch.get_num_threads(),
-            "device": str(run.accelerator.device),
+            "device": str(plan.device),
             "teacher": f"{encoder.model.dtype}, length-sorted batches of {encoder.tokens_per_batch} tokens, "
             f"first {encoder.max_length} tokens",
-            "student": f"{model.dtype}, pipeline, batches of {run.recipe.evaluate.batch_size}, whole texts",
+            "student": f"{model.dtype}, pipeline, batches of {plan.recipe.evaluate.batch_size}, whole texts",
         },
     }
 

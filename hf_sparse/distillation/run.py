@@ -3,15 +3,12 @@
 Each method is one stage and can run alone once the stages before it are there.
 """
 
-import dataclasses
 import json
 import logging
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import torch
 from accelerate import Accelerator
 
 from hf_sparse.distillation import student_stages
@@ -21,10 +18,7 @@ from hf_sparse.distillation.recipe import Recipe
 from hf_sparse.distillation.reporting import format_summary, make_report, publish_report, save_student
 from hf_sparse.distillation.stages import Stage, write_json
 from hf_sparse.distillation.teacher import (
-    TeacherEncoder,
     labelling_dtype,
-    load_classifier,
-    load_tokenizer,
 )
 from hf_sparse.distillation.teacher_training import fine_tune as fine_tune_teacher
 from hf_sparse.distillation.texts import num_texts, read_texts, write_text_sets
@@ -99,7 +93,7 @@ class DistillationRun(RunPlan):
             # Features for a head need no gradients, so they are computed in the precision of labelling.
             frozen = self.recipe.teacher.fine_tune == "head"
             dtype = labelling_dtype(self.recipe.label.dtype if frozen else "float32", self.device)
-            encoder = self._new_encoder(self.recipe.teacher.model, dtype=dtype)
+            encoder = self.new_encoder(self.recipe.teacher.model, dtype=dtype)
             texts, labels = student_stages.read_labelled(self.texts_stage.folder, "train", self.space)
             fine_tune_teacher(
                 encoder,
@@ -146,7 +140,9 @@ class DistillationRun(RunPlan):
                 self.label_stage.folder,
                 ("train", "corpus") if include_train else ("corpus",),
             )
-            student_stages.train_student(self, folder, self.recipe.distil, shards_read, start=None)
+            student_stages.train_student(
+                self, folder, self.recipe.distil, shards_read, start=None, accelerator=self.accelerator
+            )
 
         def needs() -> list[Stage]:
             return [self.texts_stage, self.vocabulary_stage, self.label_stage]
@@ -162,7 +158,9 @@ class DistillationRun(RunPlan):
             student_stages.require_labels(self.texts_stage.folder, "train")
             shards_read = student_stages.training_shards(self.texts_stage.folder, self.label_stage.folder, ("train",))
             start = self.distil_stage.folder
-            student_stages.train_student(self, folder, self.recipe.fine_tune, shards_read, start=start)
+            student_stages.train_student(
+                self, folder, self.recipe.fine_tune, shards_read, start=start, accelerator=self.accelerator
+            )
 
         self._run("fine_tune", lambda: self.fine_tune_stage, work, needs=lambda: [self.distil_stage])
 
@@ -174,7 +172,9 @@ class DistillationRun(RunPlan):
         def work(folder: Path) -> None:
             student_stages.require_labels(self.texts_stage.folder, "train")
             shards_read = student_stages.training_shards(self.texts_stage.folder, None, ("train",))
-            student_stages.train_student(self, folder, self.recipe.from_scratch, shards_read, start=None)
+            student_stages.train_student(
+                self, folder, self.recipe.from_scratch, shards_read, start=None, accelerator=self.accelerator
+            )
 
         needs = lambda: [self.texts_stage, self.vocabulary_stage]  # noqa: E731
         self._run("from_scratch", lambda: self.from_scratch_stage, work, needs=needs)
@@ -202,35 +202,6 @@ class DistillationRun(RunPlan):
             return None
         report = json.loads((self.evaluate_stage.folder / "report.json").read_text(encoding="utf-8"))
         return format_summary(report)
-
-    # --- what stages share ------------------------------------------------------------------------------------------
-
-    def teacher_encoder(self, *, labelling: bool) -> TeacherEncoder:
-        """Load the finished teacher, in the precision of labelling or in float32."""
-        path = str(self.teacher_stage.folder) if self.needs_fine_tuning else self.recipe.teacher.model
-        dtype = labelling_dtype(self.recipe.label.dtype if labelling else "float32", self.device)
-        return self._new_encoder(path, dtype=dtype)
-
-    def _new_encoder(self, model: str, *, dtype: torch.dtype = torch.float32) -> TeacherEncoder:
-        recipe = dataclasses.replace(self.recipe.teacher, model=model)
-        options: dict[str, Any] = {}
-        if self.needs_fine_tuning:
-            names = self.space.names
-            options = {
-                "num_labels": self.space.num_labels,
-                "problem_type": self.space.problem_type,
-                "id2label": dict(enumerate(names)),
-                "label2id": {name: index for index, name in enumerate(names)},
-            }
-            torch.manual_seed(self.recipe.seed)
-        return TeacherEncoder(
-            load_classifier(recipe, **options),
-            load_tokenizer(recipe),
-            max_length=recipe.max_length,
-            tokens_per_batch=self.recipe.label.tokens_per_batch,
-            device=self.device,
-            dtype=dtype,
-        )
 
     def _is_wanted(self, name: str) -> bool:
         return self.recipe.stages is None or name in self.recipe.stages

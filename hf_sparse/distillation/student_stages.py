@@ -4,15 +4,17 @@ import json
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
 import torch
+from accelerate import Accelerator
 from torch import Tensor
 
 from hf_sparse.distillation.batches import BatchMaker, prefetch
 from hf_sparse.distillation.label_space import LabelSpace
+from hf_sparse.distillation.plan import RunPlan
 from hf_sparse.distillation.recipe import TrainingRecipe
 from hf_sparse.distillation.stages import write_json
 from hf_sparse.distillation.stream import TextShard, TextStream
@@ -21,9 +23,6 @@ from hf_sparse.distillation.texts import shards
 from hf_sparse.distillation.training import StudentTrainer, predict_logits
 from hf_sparse.evaluation.metrics import PRIMARY_METRIC, score
 from hf_sparse.student import SparseNgramConfig, SparseNgramForSequenceClassification, SparseNgramTokenizer
-
-if TYPE_CHECKING:
-    from hf_sparse.distillation.run import DistillationRun
 
 _EVALUATION_BATCH = 512
 _TRAINING_FILES = ("checkpoints", "best.safetensors", "features-*.safetensors")
@@ -84,9 +83,9 @@ def training_shards(texts_folder: Path, logits_folder: Path | None, text_sets: S
     ]
 
 
-def new_student(run: "DistillationRun", tokenizer: SparseNgramTokenizer) -> SparseNgramForSequenceClassification:
+def new_student(plan: RunPlan, tokenizer: SparseNgramTokenizer) -> SparseNgramForSequenceClassification:
     """Make a student with random weights for the run's vocabulary and labels."""
-    recipe, space = run.recipe, run.space
+    recipe, space = plan.recipe, plan.space
     torch.manual_seed(recipe.seed)
     config = SparseNgramConfig(
         vocab_size=tokenizer.vocab_size,
@@ -97,7 +96,7 @@ def new_student(run: "DistillationRun", tokenizer: SparseNgramTokenizer) -> Spar
         activation=recipe.student.activation,
         hidden_dropout=recipe.student.hidden_dropout,
         ngram_dropout=recipe.distil.ngram_dropout,
-        sentence_pairs=has_pairs(run),
+        sentence_pairs=has_pairs(plan),
         vocabulary_sha256=tokenizer.vocabulary_sha256,
         problem_type=space.problem_type,
         num_labels=space.num_labels,
@@ -107,81 +106,87 @@ def new_student(run: "DistillationRun", tokenizer: SparseNgramTokenizer) -> Spar
     return SparseNgramForSequenceClassification(config)
 
 
-def has_pairs(run: "DistillationRun") -> bool:
+def has_pairs(plan: RunPlan) -> bool:
     """Tell whether the run's texts are pairs."""
-    files = shards(run.stage_folder("texts"), "validation")
+    files = shards(plan.stage_folder("texts"), "validation")
     return "text_pair" in pq.read_schema(files[0]).names
 
 
-def load_tokenizer(run: "DistillationRun") -> SparseNgramTokenizer:
+def load_tokenizer(plan: RunPlan) -> SparseNgramTokenizer:
     """Load the tokenizer of the run's vocabulary."""
-    return SparseNgramTokenizer(vocabulary_file=str(run.stage_folder("vocabulary") / "vocabulary.safetensors"))
+    return SparseNgramTokenizer(vocabulary_file=str(plan.stage_folder("vocabulary") / "vocabulary.safetensors"))
 
 
 def train_student(
-    run: "DistillationRun", folder: Path, recipe: TrainingRecipe, read: list[TextShard], *, start: Path | None
+    plan: RunPlan,
+    folder: Path,
+    recipe: TrainingRecipe,
+    read: list[TextShard],
+    *,
+    start: Path | None,
+    accelerator: Accelerator,
 ) -> None:
     """Train a student, new or from a folder, on shards of texts; leave weights and scores in `folder`.
 
     Raises:
         ValueError: If there are no texts, or several processes were launched.
     """
-    if run.accelerator.num_processes > 1:
+    if accelerator.num_processes > 1:
         raise ValueError(
-            f"{run.accelerator.num_processes} processes were launched, but a student trains on one in this version; "
+            f"{accelerator.num_processes} processes were launched, but a student trains on one in this version; "
             "launch one, or give the processes only `stages: [texts, vocabulary, teacher, label]`"
         )
-    tokenizer = load_tokenizer(run)
+    tokenizer = load_tokenizer(plan)
     if start is None:
-        model = new_student(run, tokenizer)
+        model = new_student(plan, tokenizer)
     else:
-        torch.manual_seed(run.recipe.seed + 1)
+        torch.manual_seed(plan.recipe.seed + 1)
         model = SparseNgramForSequenceClassification.from_pretrained(start, dtype=torch.float32)
-    stream = TextStream(read, batch_size=recipe.batch_size, seed=run.recipe.seed)
+    stream = TextStream(read, batch_size=recipe.batch_size, seed=plan.recipe.seed)
     if not stream.num_texts:
         raise ValueError(
             f"{folder.name.removesuffix('.partial')} has no texts to train on; add data.corpus or data.train"
         )
-    logits = run.stage_folder("label") if read[0].logits is not None else None
-    held_out = training_shards(run.stage_folder("texts"), logits, ("validation",))
+    logits = plan.stage_folder("label") if read[0].logits is not None else None
+    held_out = training_shards(plan.stage_folder("texts"), logits, ("validation",))
     trainer = StudentTrainer(
         model,
         tokenizer=tokenizer,
         recipe=recipe,
-        problem_type=run.space.problem_type,
-        accelerator=run.accelerator,
+        problem_type=plan.space.problem_type,
+        accelerator=accelerator,
         folder=folder,
-        seed=run.recipe.seed,
+        seed=plan.recipe.seed,
     )
     best = trainer.fit(stream, TextStream(held_out, batch_size=_EVALUATION_BATCH, seed=None))
     model.requires_grad_(True)
     model.save_pretrained(folder)
-    write_json(folder / "validation.json", {"loss": best.loss, PRIMARY_METRIC[run.space.problem_type]: best.primary})
+    write_json(folder / "validation.json", {"loss": best.loss, PRIMARY_METRIC[plan.space.problem_type]: best.primary})
     _remove_training_files(folder)
 
 
-def choose_student(run: "DistillationRun") -> str:
+def choose_student(plan: RunPlan) -> str:
     """Return the stage whose student is kept: the fine-tuned one if it is better on validation data."""
     found = {}
     for name in ("distil", "fine_tune"):
-        path = run.stage_folder(name) / "validation.json"
-        if path.exists() and run.is_current(name):
-            found[name] = json.loads(path.read_text(encoding="utf-8"))[PRIMARY_METRIC[run.space.problem_type]]
+        path = plan.stage_folder(name) / "validation.json"
+        if path.exists() and plan.is_current(name):
+            found[name] = json.loads(path.read_text(encoding="utf-8"))[PRIMARY_METRIC[plan.space.problem_type]]
     if found.get("fine_tune") is not None and found.get("distil") is not None and found["fine_tune"] > found["distil"]:
         return "fine_tune"
     return "distil"
 
 
-def student_logits(run: "DistillationRun", name: str, text_set: str) -> "np.ndarray[Any, np.dtype[np.float32]]":
+def student_logits(plan: RunPlan, name: str, text_set: str) -> "np.ndarray[Any, np.dtype[np.float32]]":
     """Return the logits (B, C) of a stage's student for a text set."""
-    model = SparseNgramForSequenceClassification.from_pretrained(run.stage_folder(name))
+    model = SparseNgramForSequenceClassification.from_pretrained(plan.stage_folder(name))
     maker = BatchMaker(
-        tokenizer=load_tokenizer(run), problem_type=run.space.problem_type, num_labels=run.space.num_labels
+        tokenizer=load_tokenizer(plan), problem_type=plan.space.problem_type, num_labels=plan.space.num_labels
     )
-    read = training_shards(run.stage_folder("texts"), None, (text_set,))
+    read = training_shards(plan.stage_folder("texts"), None, (text_set,))
     stream = TextStream(read, batch_size=_EVALUATION_BATCH, seed=None)
     batches: Iterator[Any] = prefetch(maker(batch) for batch in stream.batches(first=0, stop=stream.batches_per_epoch))
-    return predict_logits(model, batches, device=run.accelerator.device)
+    return predict_logits(model, batches, device=plan.device)
 
 
 def _remove_training_files(folder: Path) -> None:
