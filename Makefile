@@ -29,7 +29,7 @@ $(VENV)/.quickstart: $(VENV)/.ready
 
 quickstart: $(VENV)/.quickstart  ## distil a small classifier end to end (no Hub needed) and try it
 	HF_HUB_OFFLINE=1 $(BIN)/python recipes/quickstart/prepare.py
-	HF_HUB_OFFLINE=1 $(BIN)/accelerate launch --num_processes 1 --num_machines 1 --mixed_precision no \
+	HF_HUB_OFFLINE=1 $(BIN)/accelerate launch --quiet --num_processes 1 --num_machines 1 --mixed_precision no \
 		--dynamo_backend no recipes/distill.py --config recipes/quickstart/distill.yaml
 	HF_HUB_OFFLINE=1 $(BIN)/python recipes/quickstart/try_student.py
 

@@ -90,10 +90,7 @@ class DistillationRun(RunPlan):
                 write_json(folder / "teacher.json", {"model": self.recipe.teacher.model, "fine_tuned": False})
                 return
             student_stages.require_labels(self.texts_stage.folder, "train")
-            # Features for a head need no gradients, so they are computed in the precision of labelling.
-            frozen = self.recipe.teacher.fine_tune == "head"
-            dtype = labelling_dtype(self.recipe.label.dtype if frozen else "float32", self.device)
-            encoder = self.new_encoder(self.recipe.teacher.model, dtype=dtype)
+            encoder = self.new_encoder(self.recipe.teacher.model)
             texts, labels = student_stages.read_labelled(self.texts_stage.folder, "train", self.space)
             fine_tune_teacher(
                 encoder,
@@ -104,6 +101,7 @@ class DistillationRun(RunPlan):
                 accelerator=self.accelerator,
                 folder=folder,
                 seed=self.recipe.seed,
+                feature_dtype=labelling_dtype(self.recipe.label.dtype, self.device),
             )
             scores = student_stages.score_teacher(encoder, self.texts_stage.folder, "validation", self.space)
             student_stages.save_teacher(encoder, folder, scores=scores, model=self.recipe.teacher.model)

@@ -142,4 +142,5 @@ def _to_batch(table: pa.Table, epoch: int) -> TextBatch:
 
 def _to_matrix(column: pa.ChunkedArray) -> npt.NDArray[np.float32]:
     flat = column.combine_chunks().flatten().to_numpy(zero_copy_only=False)
-    return np.asarray(flat.reshape(len(column), -1), dtype=np.float32)
+    # A copy, because torch warns of the read-only memory of a column.
+    return np.array(flat.reshape(len(column), -1), dtype=np.float32)

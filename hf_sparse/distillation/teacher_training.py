@@ -53,8 +53,12 @@ def fine_tune(
     accelerator: Accelerator,
     folder: Path,
     seed: int,
+    feature_dtype: torch.dtype,
 ) -> None:
     """Train the encoder's model in place; features and checkpoints in `folder` let an interrupted run go on.
+
+    The features that a head is trained on need no gradients and are computed in `feature_dtype`; all weights stay
+    float32.
 
     Raises:
         ValueError: If only the head is to be trained but it reads more than the first token.
@@ -62,7 +66,7 @@ def fine_tune(
     torch.manual_seed(seed)
     encoded = encoder.encode(*texts)
     if (recipe.fine_tune or "all") == "head":
-        features = _first_token_features(encoder, encoded, folder=folder)
+        features = _first_token_features(encoder, encoded, folder=folder, dtype=feature_dtype)
         stub = _FeatureEncoder(encoder.model.base_model)
         setattr(encoder.model, encoder.model.base_model_prefix, stub)
         try:
@@ -100,7 +104,9 @@ class _FeatureEncoder(nn.Module):
         return BaseModelOutputWithPooling(last_hidden_state=hidden, pooler_output=pooled)
 
 
-def _first_token_features(encoder: TeacherEncoder, encoded: list[dict[str, list[int]]], *, folder: Path) -> Tensor:
+def _first_token_features(
+    encoder: TeacherEncoder, encoded: list[dict[str, list[int]]], *, folder: Path, dtype: torch.dtype
+) -> Tensor:
     """Return the encoder's output at the first token of each text (B, D); finished chunks are read back."""
     chunks = []
     base_model = encoder.model.base_model
@@ -112,7 +118,7 @@ def _first_token_features(encoder: TeacherEncoder, encoded: list[dict[str, list[
                 found: npt.NDArray[np.float32] | None = None
                 for rows in encoder.batches([len(item["input_ids"]) for item in items]):
                     padded = encoder.tokenizer.pad([items[row] for row in rows], return_tensors="pt")
-                    with torch.inference_mode():
+                    with torch.inference_mode(), torch.autocast(encoder.device.type, dtype, dtype != torch.float32):
                         hidden = base_model(**padded.to(encoder.device))[0][:, 0].float().cpu().numpy()
                     found = np.zeros((len(items), hidden.shape[1]), np.float32) if found is None else found
                     found[rows] = hidden
@@ -128,7 +134,7 @@ def _first_token_features(encoder: TeacherEncoder, encoded: list[dict[str, list[
 
 def _head_forward(encoder: TeacherEncoder, stub: _FeatureEncoder, features: Tensor) -> Callable[[list[int]], Tensor]:
     """Return a function from row numbers to logits that runs the head on stored features."""
-    model = encoder.model.to(torch.float32)
+    model = encoder.model
 
     def forward(rows: list[int]) -> Tensor:
         stub.features = features[rows]
