@@ -30,7 +30,8 @@ $(VENV)/.quickstart: $(VENV)/.ready
 quickstart: $(VENV)/.quickstart  ## distil a small classifier end to end (no Hub needed) and try it
 	HF_HUB_OFFLINE=1 $(BIN)/python recipes/quickstart/prepare.py
 	HF_HUB_OFFLINE=1 $(BIN)/accelerate launch --quiet --num_processes 1 --num_machines 1 --mixed_precision no \
-		--dynamo_backend no recipes/distill.py --config recipes/quickstart/distill.yaml
+		--dynamo_backend no --num_cpu_threads_per_process "$$(getconf _NPROCESSORS_ONLN)" \
+		recipes/distill.py --config recipes/quickstart/distill.yaml
 	HF_HUB_OFFLINE=1 $(BIN)/python recipes/quickstart/try_student.py
 
 test: lint types unit  ## everything that must pass
@@ -43,7 +44,7 @@ types: $(VENV)/.ready  ## mypy --strict
 	$(BIN)/mypy
 
 unit: $(VENV)/.ready  ## the tests
-	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 2
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
 test-oldest:  ## the tests on the oldest transformers that pyproject.toml admits
 	$(MAKE) unit VENV=.venv-oldest CONSTRAINTS=constraints-oldest.txt

@@ -14,6 +14,7 @@ import sys
 import hf_sparse.distillation  # noqa: F401 (first, because it says which extra to install if a package is missing)
 
 # isort: split
+import torch
 from accelerate import Accelerator
 from jsonargparse import ArgumentError, auto_cli
 from safetensors import SafetensorError
@@ -29,6 +30,10 @@ def main() -> None:
     disable_progress_bar()
     accelerator = Accelerator(log_with=recipe.trackers or None, project_dir=recipe.output_dir)
     accelerator.init_trackers("hf-sparse", config={"output_dir": recipe.output_dir, "teacher": recipe.teacher.model})
+    if accelerator.device.type == "cpu" and accelerator.num_processes == 1 and torch.get_num_threads() == 1:
+        logging.warning(
+            "one thread only; accelerate launch takes --num_cpu_threads_per_process, python OMP_NUM_THREADS"
+        )
     run = DistillationRun(recipe, accelerator=accelerator)
     run.texts()
     run.vocabulary()
