@@ -31,9 +31,7 @@ def main() -> None:
     accelerator = Accelerator(log_with=recipe.trackers or None, project_dir=recipe.output_dir)
     accelerator.init_trackers("hf-sparse", config={"output_dir": recipe.output_dir, "teacher": recipe.teacher.model})
     if accelerator.device.type == "cpu" and accelerator.num_processes == 1 and torch.get_num_threads() == 1:
-        logging.warning(
-            "one thread only; accelerate launch takes --num_cpu_threads_per_process, python OMP_NUM_THREADS"
-        )
+        logging.warning("one thread only; for more, accelerate launch has --num_cpu_threads_per_process")
     run = DistillationRun(recipe, accelerator=accelerator)
     run.texts()
     run.vocabulary()
