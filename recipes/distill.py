@@ -10,12 +10,13 @@ An interrupted run goes on where it stopped when the same command is given again
 
 import logging
 import sys
+from datetime import timedelta
 
 import hf_sparse.distillation  # noqa: F401 (first, because it says which extra to install if a package is missing)
 
 # isort: split
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, InitProcessGroupKwargs
 from jsonargparse import ArgumentError, auto_cli
 from safetensors import SafetensorError
 from transformers.utils.logging import disable_progress_bar
@@ -28,7 +29,11 @@ def main() -> None:
     """Run the stages of a recipe, one after the other."""
     recipe: Recipe = auto_cli(Recipe, as_positional=False, exit_on_error=False)
     disable_progress_bar()
-    accelerator = Accelerator(log_with=recipe.trackers or None, project_dir=recipe.output_dir)
+    # Other processes wait for the first one while it counts, fine-tunes or evaluates.
+    patience = InitProcessGroupKwargs(timeout=timedelta(days=7))
+    accelerator = Accelerator(
+        log_with=recipe.trackers or None, project_dir=recipe.output_dir, kwargs_handlers=[patience]
+    )
     accelerator.init_trackers("hf-sparse", config={"output_dir": recipe.output_dir, "teacher": recipe.teacher.model})
     if accelerator.device.type == "cpu" and accelerator.num_processes == 1 and torch.get_num_threads() == 1:
         logging.warning("one thread only; for more, accelerate launch has --num_cpu_threads_per_process")

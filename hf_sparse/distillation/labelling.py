@@ -1,8 +1,9 @@
 """Labelling: the teacher's logits of every text, one Parquet shard for one shard of texts.
 
-A shard is a unit of work: it is written under another name and renamed, so what is there is whole and is not done
-again. Processes take every W-th missing shard and never wait for each other, so one may die, and a restart with
-another number of processes finishes the rest.
+A shard is a unit of work for a process: processes take every W-th shard and never wait for each other, so one
+may die, and a restart with another number of processes finishes the rest. Within a shard the logits of every few
+hundred texts are kept as they come, so that a slow teacher that is killed loses a minute, not an hour. Every file is
+written under another name and renamed: what is there is whole and is not done again.
 """
 
 from pathlib import Path
@@ -16,7 +17,11 @@ from tqdm.auto import tqdm
 
 from hf_sparse.distillation.stages import whole_file
 from hf_sparse.distillation.teacher import TeacherEncoder
-from hf_sparse.distillation.texts import GROUP_ROWS, TEXT_SETS, num_texts, shards
+from hf_sparse.distillation.texts import GROUP_ROWS, TEXT_SETS, shards
+
+# Logits of so many texts are kept at a time; sorting by length within them is nearly as good as within a whole shard.
+_PART_TEXTS = 512
+_PART_SUFFIX = ".part.npy"
 
 
 def has_given_logits(texts_folder: Path) -> bool:
@@ -51,12 +56,16 @@ def label_texts(
         OSError: If the disk is full; what was finished stays.
     """
     sources = [path for text_set in TEXT_SETS for path in shards(texts_folder, text_set)]
-    mine = [path for path in sources if not (folder / path.name).exists()][rank::num_processes]
+    # By place among all shards, not among the missing ones: those change while processes start at different times.
+    mine = [path for path in sources[rank::num_processes] if not (folder / path.name).exists()]
     total = sum(pq.read_metadata(path).num_rows for path in mine)
-    done = sum(num_texts(texts_folder, text_set) for text_set in TEXT_SETS) - total
-    with tqdm(total=total + done, initial=done, desc="label", unit=" texts", disable=not progress) as bar:
+    with tqdm(total=total, desc="label", unit=" texts", disable=not progress) as bar:
         for path in mine:
-            _write_logits(_label_shard(encoder, path, num_labels=num_labels, bar=bar), folder / path.name)
+            _write_logits(_label_shard(encoder, path, folder, num_labels=num_labels, bar=bar), folder / path.name)
+            _remove_parts(folder, path)
+    for path in sources:
+        if (folder / path.name).exists():  # a process that was killed may have left the parts of a finished shard
+            _remove_parts(folder, path)
 
 
 def read_logits(folder: Path, text_set: str) -> npt.NDArray[np.float32]:
@@ -69,7 +78,7 @@ def read_logits(folder: Path, text_set: str) -> npt.NDArray[np.float32]:
 
 
 def _label_shard(
-    encoder: TeacherEncoder | None, path: Path, *, num_labels: int, bar: "tqdm[Any]"
+    encoder: TeacherEncoder | None, path: Path, folder: Path, *, num_labels: int, bar: "tqdm[Any]"
 ) -> npt.NDArray[np.float32]:
     table = pq.read_table(path)
     if "logits" in table.column_names:
@@ -84,7 +93,24 @@ def _label_shard(
         return np.asarray(column.flatten().to_numpy(), np.float32).reshape(-1, num_labels)
     assert encoder is not None
     pairs = table["text_pair"].to_pylist() if "text_pair" in table.column_names else None
-    return encoder.logits(table["text"].to_pylist(), pairs, bar=bar)
+    texts = table["text"].to_pylist()
+    parts = []
+    for start in range(0, len(texts), _PART_TEXTS):
+        part = folder / f"{path.stem}.{start:06d}{_PART_SUFFIX}"
+        stop = start + _PART_TEXTS
+        if part.exists():
+            bar.update(len(texts[start:stop]))
+        else:
+            logits = encoder.logits(texts[start:stop], None if pairs is None else pairs[start:stop], bar=bar)
+            with whole_file(part) as temporary, temporary.open("wb") as file:
+                np.save(file, logits, allow_pickle=False)
+        parts.append(np.load(part, allow_pickle=False))
+    return np.concatenate(parts)
+
+
+def _remove_parts(folder: Path, path: Path) -> None:
+    for part in folder.glob(f"{path.stem}.*{_PART_SUFFIX}"):
+        part.unlink(missing_ok=True)
 
 
 def _write_logits(logits: npt.NDArray[np.float32], path: Path) -> None:

@@ -117,6 +117,8 @@ def save_student(plan: RunPlan) -> Path:
     write_json(partial / "report.json", report)
     write_atomic(partial / "recipe.yaml", yaml.safe_dump(report["recipe"], sort_keys=False, allow_unicode=True))
     write_atomic(partial / "README.md", render_card(report))
+    # Without the marker no kill can leave one recipe's student under another's key.
+    marker.unlink(missing_ok=True)
     replace_folder(partial, target)
     write_json(marker, key)
     return target

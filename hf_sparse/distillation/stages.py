@@ -73,6 +73,15 @@ def replace_folder(source: Path, target: Path) -> None:
     shutil.rmtree(retired, ignore_errors=True)
 
 
+def remove_folder(folder: Path) -> None:
+    """Remove a folder; a kill leaves it whole or hidden, never with half of its files."""
+    if folder.exists():
+        retired = folder.with_name(f".{folder.name}.old")
+        shutil.rmtree(retired, ignore_errors=True)
+        folder.rename(retired)
+        shutil.rmtree(retired)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Stage:
     """One stage of a run.
@@ -112,6 +121,12 @@ class Stage:
             shutil.rmtree(self.partial, ignore_errors=True)
             self.partial.mkdir(parents=True)
             write_json(self.partial / MANIFEST, {"stage": self.name, "key": self.key})
+        # Names with a dot are files in the making; a kill leaves them.
+        for path in self.partial.glob(".*"):
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
         return self.partial
 
     def publish(self) -> Path:

@@ -1,7 +1,6 @@
 """What the stages do with students and labelled texts: build, train, choose, report, save."""
 
 import json
-import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from hf_sparse.distillation.batches import BatchMaker, prefetch
 from hf_sparse.distillation.label_space import LabelSpace
 from hf_sparse.distillation.plan import RunPlan
 from hf_sparse.distillation.recipe import TrainingRecipe
-from hf_sparse.distillation.stages import write_json
+from hf_sparse.distillation.stages import remove_folder, write_json
 from hf_sparse.distillation.stream import TextShard, TextStream
 from hf_sparse.distillation.teacher import TeacherEncoder
 from hf_sparse.distillation.texts import shards
@@ -193,6 +192,6 @@ def _remove_training_files(folder: Path) -> None:
     for pattern in _TRAINING_FILES:
         for path in folder.glob(pattern):
             if path.is_dir():
-                shutil.rmtree(path)
+                remove_folder(path)
             else:
                 path.unlink()
