@@ -13,6 +13,7 @@ def require_extra(extra: str) -> None:
     Raises:
         ImportError: If one is missing; the message holds the command that installs it.
     """
-    missing = [name for name in EXTRAS[extra] if find_spec(name) is None]
+    # A folder without code (`recipes/accelerate`, next to a script) has a spec too, but no origin.
+    missing = [name for name in EXTRAS[extra] if getattr(find_spec(name), "origin", None) is None]
     if missing:
         raise ImportError(f"this needs {', '.join(missing)}; install it with: pip install 'hf-sparse[{extra}]'")
