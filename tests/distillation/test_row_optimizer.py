@@ -1,0 +1,109 @@
+"""Row gradients against autograd, row optimisers against dense loops and torch's own."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from hf_sparse.distillation import row_optimizer
+from hf_sparse.distillation.row_optimizer import LazyAdam, RowOptimizer, RowwiseAdagrad, pooled_row_gradients
+
+ROWS, WIDTH = 40, 5
+
+
+def make_batch(seed: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return ids with repetitions, lengths with empty texts, and a gradient of the pooled vectors."""
+    generator = torch.Generator().manual_seed(seed)
+    lengths = torch.tensor([7, 0, 13, 1, 0])
+    ids = torch.randint(1, ROWS, (int(lengths.sum()),), generator=generator, dtype=torch.int32)
+    return ids, lengths, torch.randn(len(lengths), WIDTH, generator=generator)
+
+
+def dense_gradient(ids: torch.Tensor, lengths: torch.Tensor, pooled: torch.Tensor, *, mean: bool) -> torch.Tensor:
+    """Return the gradient of the whole table by autograd."""
+    table = torch.zeros(ROWS, WIDTH, requires_grad=True)
+    for row, part in enumerate(torch.split(ids, lengths.tolist())):
+        if len(part):
+            vectors = F.embedding(part, table)
+            ((vectors.mean(0) if mean else vectors.sum(0)) * pooled[row]).sum().backward()
+    assert table.grad is not None
+    return table.grad
+
+
+@pytest.mark.parametrize("mean", [True, False])
+@pytest.mark.parametrize("block", [1, 3, 2048])
+def test_row_gradients_equal_autograd(monkeypatch: pytest.MonkeyPatch, mean: bool, block: int) -> None:
+    monkeypatch.setattr(row_optimizer, "BLOCK_UNIQUE_ROWS", block)
+    ids, lengths, pooled = make_batch(0)
+    found = torch.zeros(ROWS, WIDTH)
+    seen = []
+    for gradient in pooled_row_gradients(ids, lengths, pooled, mean=mean):
+        seen += gradient.rows.tolist()
+        found[gradient.rows.long()] = gradient.values
+    assert seen == sorted(set(ids.tolist()))
+    torch.testing.assert_close(found, dense_gradient(ids, lengths, pooled, mean=mean))
+
+
+def test_batch_without_ngrams_has_no_gradient() -> None:
+    nothing = pooled_row_gradients(
+        torch.zeros(0, dtype=torch.int32), torch.zeros(3, dtype=torch.int64), torch.ones(3, WIDTH), mean=True
+    )
+    assert list(nothing) == []
+
+
+def run_steps(make: Callable[[list[torch.nn.Parameter]], RowOptimizer], block_rows: int) -> torch.Tensor:
+    """Return the table after three steps, held in blocks of so many rows."""
+    table = torch.randn(ROWS, WIDTH, generator=torch.Generator().manual_seed(9))
+    blocks = [torch.nn.Parameter(part.clone()) for part in torch.split(table, block_rows)]
+    optimizer = make(blocks)
+    for seed in range(3):
+        ids, lengths, pooled = make_batch(seed)
+        optimizer.accumulate(pooled_row_gradients(ids, lengths, pooled, mean=True))
+        optimizer.step()
+    return torch.cat([block.detach() for block in blocks])
+
+
+@pytest.mark.parametrize("block_rows", [ROWS, 15, 7])
+def test_rowwise_adagrad_equals_a_dense_loop(block_rows: int) -> None:
+    found = run_steps(lambda blocks: RowwiseAdagrad(blocks, lr=0.1), block_rows)
+    table = torch.randn(ROWS, WIDTH, generator=torch.Generator().manual_seed(9))
+    square_sum = torch.zeros(ROWS)
+    for seed in range(3):
+        gradient = dense_gradient(*make_batch(seed), mean=True)
+        square_sum += gradient.square().mean(1)
+        table -= 0.1 * gradient / (square_sum.sqrt() + 1e-8)[:, None]
+    torch.testing.assert_close(found, table)
+
+
+@pytest.mark.parametrize("block_rows", [ROWS, 15, 7])
+def test_lazy_adam_equals_sparse_adam(block_rows: int) -> None:
+    found = run_steps(lambda blocks: LazyAdam(blocks, lr=0.1), block_rows)
+    table = torch.nn.Parameter(torch.randn(ROWS, WIDTH, generator=torch.Generator().manual_seed(9)))
+    optimizer = torch.optim.SparseAdam([table], lr=0.1)
+    for seed in range(3):
+        ids, lengths, pooled = make_batch(seed)
+        offsets = F.pad(lengths.cumsum(0), (1, 0))
+        bags = F.embedding_bag(ids.long(), table, offsets, mode="sum", include_last_offset=True, sparse=True)
+        optimizer.zero_grad()
+        ((bags / lengths.clamp(min=1)[:, None]) * pooled).sum().backward()
+        optimizer.step()
+    # SparseAdam adds eps before its bias correction, LazyAdam, like Adam, after it.
+    torch.testing.assert_close(found, table.detach(), atol=1e-5, rtol=1e-4)
+
+
+def test_untouched_rows_stay_as_they_are() -> None:
+    found = run_steps(lambda blocks: RowwiseAdagrad(blocks, lr=0.1), ROWS)
+    touched = set().union(*(make_batch(seed)[0].tolist() for seed in range(3)))
+    table = torch.randn(ROWS, WIDTH, generator=torch.Generator().manual_seed(9))
+    rest = [row for row in range(ROWS) if row not in touched]
+    assert rest
+    assert torch.equal(found[rest], table[rest])
+
+
+def test_two_batches_in_one_step_are_refused() -> None:
+    optimizer = RowwiseAdagrad([torch.nn.Parameter(torch.zeros(ROWS, WIDTH))], lr=0.1)
+    for seed in range(2):
+        optimizer.accumulate(pooled_row_gradients(*make_batch(seed), mean=True))
+    with pytest.raises(ValueError, match="merge the batches"):
+        optimizer.step()
