@@ -107,7 +107,7 @@ class TextStream:
                 continue
             window = self._read(groups).take(permutation[left_to_skip:])
             left_to_skip = 0
-            window = window if carried is None else pa.concat_tables([carried, window])
+            window = window if carried is None else pa.concat_tables([carried, window], promote_options="default")
             whole = window.num_rows - window.num_rows % self._batch_size
             for position in range(0, whole, self._batch_size):
                 yield _to_batch(window.slice(position, self._batch_size), epoch)

@@ -1,0 +1,181 @@
+"""The training step against plain autograd, and a training that is interrupted against one that is not."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from accelerate import Accelerator
+from torch.nn import functional as F
+
+from hf_sparse.distillation import training as training_module
+from hf_sparse.distillation.batches import StudentBatch
+from hf_sparse.distillation.recipe import TrainingRecipe
+from hf_sparse.distillation.stream import TextShard, TextStream
+from hf_sparse.distillation.training import StudentTrainer
+from hf_sparse.student import SparseNgramConfig, SparseNgramForSequenceClassification
+
+ROWS = 50
+
+
+@dataclass
+class LetterBatch:
+    """Flat ids and lengths."""
+
+    ids: np.ndarray
+    lengths: np.ndarray
+
+
+class LetterTokenizer:
+    """Takes each letter of a text as an n-gram."""
+
+    def extract(
+        self, texts: list[str], text_pairs: list[str] | None = None, *, max_length: int | None = None
+    ) -> LetterBatch:
+        sides = (
+            texts if text_pairs is None else [side for pair in zip(texts, text_pairs, strict=True) for side in pair]
+        )
+        ids = [[ord(letter) % (ROWS - 1) + 1 for letter in text[:max_length]] for text in sides]
+        return LetterBatch(
+            ids=np.array(sum(ids, []), np.int32),  # noqa: RUF017
+            lengths=np.array([len(part) for part in ids], np.int64),
+        )
+
+
+def make_model(**changes: object) -> SparseNgramForSequenceClassification:
+    torch.manual_seed(0)
+    config = {"vocab_size": ROWS, "embedding_size": 6, "hidden_sizes": [5], "hidden_dropout": 0.0, "num_labels": 3}
+    return SparseNgramForSequenceClassification(SparseNgramConfig(**(config | changes)))
+
+
+def make_trainer(folder: Path, model: SparseNgramForSequenceClassification, **changes: object) -> StudentTrainer:
+    settings = {"batch_size": 8, "ngram_dropout": 0.0, "max_grad_norm": None, "epochs": 3} | changes
+    folder.mkdir(exist_ok=True)
+    return StudentTrainer(
+        model,
+        tokenizer=LetterTokenizer(),
+        recipe=TrainingRecipe(**settings),  # type: ignore[arg-type]
+        problem_type="single_label_classification",
+        accelerator=Accelerator(cpu=True),
+        folder=folder,
+        seed=0,
+    )
+
+
+def make_batch(seed: int) -> StudentBatch:
+    generator = torch.Generator().manual_seed(seed)
+    lengths = torch.tensor([4, 0, 9, 1])
+    return StudentBatch(
+        ids=torch.randint(1, ROWS, (14,), generator=generator, dtype=torch.int32),
+        lengths=lengths,
+        logits=torch.randn(4, 3, generator=generator),
+        labels=None,
+    )
+
+
+@pytest.mark.parametrize("block_rows", [ROWS, 17])
+@pytest.mark.parametrize("pooling", ["mean", "sum", "max", "attentive"])
+def test_steps_equal_plain_autograd(tmp_path: Path, pooling: str, block_rows: int) -> None:
+    model = make_model(pooling=pooling, block_rows=block_rows)
+    oracle = make_model(pooling=pooling, block_rows=block_rows)
+    trainer = make_trainer(tmp_path / "run", model, lr=0.1, head_lr=0.01)
+    table = oracle.model.table.blocks
+    head = torch.optim.AdamW(
+        [p for n, p in oracle.named_parameters() if "blocks" not in n], lr=0.01, weight_decay=0.01
+    )
+    square_sums = [torch.zeros(len(block)) for block in table]
+    for seed in range(4):
+        batch = make_batch(seed)
+        trainer._step(batch, lr_scale=1.0)
+        oracle.zero_grad()
+        assert batch.logits is not None
+        logits = oracle.classify(oracle.pool(batch.ids, batch.lengths))
+        F.kl_div(logits.log_softmax(-1), batch.logits.softmax(-1), reduction="batchmean").backward()
+        head.step()
+        with torch.no_grad():
+            for block, square_sum in zip(table, square_sums, strict=True):
+                if block.grad is not None:
+                    square_sum += block.grad.square().mean(1)
+                    block -= 0.1 * block.grad / (square_sum.sqrt() + 1e-8)[:, None]
+    for (name, found), expected in zip(model.named_parameters(), oracle.parameters(), strict=True):
+        torch.testing.assert_close(found.detach(), expected.detach(), atol=2e-5, rtol=1e-4, msg=name)
+
+
+@pytest.fixture
+def streams(tmp_path: Path) -> tuple[TextStream, TextStream]:
+    """Texts whose label is the letter they repeat, with logits that say so."""
+    random = np.random.default_rng(0)
+    streams = []
+    for name, rows in (("train", 60), ("validation", 24)):
+        labels = random.integers(0, 3, rows)
+        letters = [list(part) for part in ("abcdefgh", "ijklmnop", "qrstuvwx")]
+        texts = ["".join(random.choice(letters[label], 12)) for label in labels]
+        logits = pa.array((4.0 * np.eye(3)[labels]).tolist(), pa.list_(pa.float32()))
+        pq.write_table(pa.table({"text": texts, "label": labels}), tmp_path / f"{name}.parquet")
+        pq.write_table(pa.table({"logits": logits}), tmp_path / f"{name}-logits.parquet")
+        shard = TextShard(texts=tmp_path / f"{name}.parquet", logits=tmp_path / f"{name}-logits.parquet")
+        streams.append(TextStream([shard], batch_size=8, seed=0 if name == "train" else None))
+    return streams[0], streams[1]
+
+
+def test_training_learns_and_keeps_the_best(tmp_path: Path, streams: tuple[TextStream, TextStream]) -> None:
+    trainer = make_trainer(tmp_path / "run", make_model(), epochs=15, ngram_dropout=0.1, lr=0.2, head_lr=0.02)
+    best = trainer.fit(*streams)
+    assert best.primary == 1.0
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    losses = [line["validation_loss"] for line in lines if "validation_loss" in line]
+    assert min(losses) == pytest.approx(best.loss)
+    assert losses[0] > 5 * best.loss
+    held_out = [trainer._plain(batch) for batch in streams[1].batches(first=0, stop=3)]
+    assert trainer.evaluate(held_out).loss == pytest.approx(best.loss)
+
+
+@pytest.mark.parametrize("optimizer", ["rowwise_adagrad", "lazy_adam"])
+def test_interrupted_training_ends_with_the_same_weights(
+    tmp_path: Path, streams: tuple[TextStream, TextStream], monkeypatch: pytest.MonkeyPatch, optimizer: str
+) -> None:
+    settings = {"optimizer": optimizer, "ngram_dropout": 0.2, "checkpoint_minutes": 0.0}
+    whole = make_model(hidden_dropout=0.3)
+    torch.manual_seed(5)
+    expected = make_trainer(tmp_path / "whole", whole, **settings).fit(*streams)
+
+    class KilledError(Exception):
+        pass
+
+    steps = 0
+    step = StudentTrainer._step
+
+    def step_or_die(self: StudentTrainer, batch: StudentBatch, *, lr_scale: float) -> torch.Tensor:
+        nonlocal steps
+        steps += 1
+        if steps in (5, 14):
+            raise KilledError
+        return step(self, batch, lr_scale=lr_scale)
+
+    monkeypatch.setattr(training_module.StudentTrainer, "_step", step_or_die)
+    model = make_model(hidden_dropout=0.3)
+    for attempt in range(3):
+        torch.manual_seed(5 if attempt == 0 else 1000 + attempt)
+        model = make_model(hidden_dropout=0.3)
+        if attempt == 0:
+            torch.manual_seed(5)
+        try:
+            found = make_trainer(tmp_path / "killed", model, **settings).fit(*streams)
+        except KilledError:
+            continue
+    assert steps == 3 * streams[0].batches_per_epoch + 2
+    assert found == expected
+    for one, other in zip(model.parameters(), whole.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_loss_that_is_not_finite_stops_with_the_way_out(
+    tmp_path: Path, streams: tuple[TextStream, TextStream]
+) -> None:
+    trainer = make_trainer(tmp_path / "run", make_model(), lr=1e30, head_lr=1e30)
+    with pytest.raises(ValueError, match="lower run.lr or run.head_lr"):
+        trainer.fit(*streams)
