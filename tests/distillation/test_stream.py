@@ -16,7 +16,7 @@ from hf_sparse.distillation.stream import TextShard, TextStream
 @pytest.fixture
 def shards(tmp_path: Path) -> list[TextShard]:
     """Three shards in row groups of 4; the last one has no labels."""
-    found = []
+    found: list[int] = []
     first = 0
     for number, rows in enumerate((10, 9, 13)):
         numbers = list(range(first, first + rows))
@@ -89,10 +89,9 @@ def test_prefetch_keeps_order_and_raises_errors() -> None:
         yield from range(20)
         raise RuntimeError("worn out")
 
-    found = []
+    found: list[int] = []
     with pytest.raises(RuntimeError, match="worn out"):
-        for number in prefetch(numbers(), depth=2):
-            found.append(number)
+        found.extend(prefetch(numbers(), depth=2))
     assert found == list(range(20))
 
 

@@ -36,6 +36,7 @@ class LetterTokenizer:
     def extract(
         self, texts: list[str], text_pairs: list[str] | None = None, *, max_length: int | None = None
     ) -> LetterBatch:
+        """Return an id for each letter."""
         sides = (
             texts if text_pairs is None else [side for pair in zip(texts, text_pairs, strict=True) for side in pair]
         )
@@ -177,5 +178,5 @@ def test_loss_that_is_not_finite_stops_with_the_way_out(
     tmp_path: Path, streams: tuple[TextStream, TextStream]
 ) -> None:
     trainer = make_trainer(tmp_path / "run", make_model(), lr=1e30, head_lr=1e30)
-    with pytest.raises(ValueError, match="lower run.lr or run.head_lr"):
+    with pytest.raises(ValueError, match=r"lower run\.lr or run\.head_lr"):
         trainer.fit(*streams)
