@@ -57,11 +57,20 @@ class LabelSpace:
 
     @classmethod
     def from_data(cls, labels: Iterable[object], *, problem_type: ProblemType) -> "LabelSpace":
-        """Make the space of the labels that occur: strings sorted, or integers from 0 to the largest."""
+        """Make the space of the labels that occur: strings sorted, or integers from 0 to the largest.
+
+        Raises:
+            ValueError: If fewer than two occur (one for multi-label).
+        """
         seen: set[object] = set()
         for label in labels:
-            seen.update(label if isinstance(label, list) else [label])
+            seen.update(map(_whole_number, label if isinstance(label, list) else [label]))
         seen.discard(None)
+        if len(seen) < (1 if problem_type == "multi_label_classification" else 2):
+            raise ValueError(
+                f"the labels of data.train are {sorted(map(str, seen))}, but a classifier needs two at least; correct "
+                "data.train.label_column, or set data.problem_type"
+            )
         if all(isinstance(label, int) for label in seen):
             names = [f"LABEL_{index}" for index in range(max((int(str(i)) for i in seen), default=-1) + 1)]
         else:
@@ -80,10 +89,7 @@ class LabelSpace:
             ValueError: If a value is not one of the labels; it is named.
         """
         if self.problem_type == "regression":
-            try:
-                return labels.cast(pa.float32())
-            except pa.ArrowInvalid as error:
-                raise ValueError(f"{where!r} has a label that is not a number: {error}") from error
+            return _numbers(labels, where=where)
         if self.problem_type == "multi_label_classification":
             return self._encode_multi_hot(labels, where=where)
         return pa.array([self._id(value, where=where) for value in labels.to_pylist()], pa.int64())
@@ -97,11 +103,7 @@ class LabelSpace:
         return pa.FixedSizeListArray.from_arrays(hot.reshape(-1), self.num_labels).cast(pa.list_(pa.float32()))
 
     def _id(self, value: object, *, where: str) -> int:
-        if isinstance(value, bool):
-            value = int(value)
-        if isinstance(value, float) and value.is_integer():
-            value = int(value)
-        found = self.values.get(str(value))
+        found = self.values.get(str(_whole_number(value)))
         if found is None:
             known = ", ".join(map(repr, list(self.values)[:20]))
             raise ValueError(
@@ -109,3 +111,20 @@ class LabelSpace:
                 "correct the data or map it in data.labels"
             )
         return found
+
+
+def _whole_number(value: object) -> object:
+    """Return a Boolean or a whole float as the integer that it is, anything else as it is."""
+    if isinstance(value, bool) or (isinstance(value, float) and value.is_integer()):
+        return int(value)
+    return value
+
+
+def _numbers(labels: pa.Array, *, where: str) -> pa.Array:
+    try:
+        numbers = labels.cast(pa.float32())
+    except pa.ArrowException as error:
+        raise ValueError(f"{where!r} has a label that is not a number: {error}") from error
+    if not np.isfinite(numbers.to_numpy(zero_copy_only=False).astype(np.float32)).all():
+        raise ValueError(f"{where!r} has a row without a finite number as its label; remove such rows")
+    return numbers

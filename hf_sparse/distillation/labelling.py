@@ -61,7 +61,14 @@ def label_texts(
     total = sum(pq.read_metadata(path).num_rows for path in mine)
     with tqdm(total=total, desc="label", unit=" texts", disable=not progress) as bar:
         for path in mine:
-            _write_logits(_label_shard(encoder, path, folder, num_labels=num_labels, bar=bar), folder / path.name)
+            logits = _label_shard(encoder, path, folder, num_labels=num_labels, bar=bar)
+            if not np.isfinite(logits).all():
+                _remove_parts(folder, path)
+                raise ValueError(
+                    f"the teacher's logits of {path.name} are not all finite; set label.dtype to float32, or correct "
+                    "the teacher or logits_path"
+                )
+            _write_logits(logits, folder / path.name)
             _remove_parts(folder, path)
     for path in sources:
         if (folder / path.name).exists():  # a process that was killed may have left the parts of a finished shard
@@ -92,6 +99,11 @@ def _label_shard(
         bar.update(table.num_rows)
         return np.asarray(column.flatten().to_numpy(), np.float32).reshape(-1, num_labels)
     assert encoder is not None
+    if encoder.model.config.num_labels != num_labels:
+        raise ValueError(
+            f"the teacher has {encoder.model.config.num_labels} outputs, but the task has {num_labels}; correct "
+            "data.problem_type"
+        )
     pairs = table["text_pair"].to_pylist() if "text_pair" in table.column_names else None
     texts = table["text"].to_pylist()
     parts = []

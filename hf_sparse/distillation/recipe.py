@@ -4,13 +4,33 @@ A YAML file fills them (strictly: an unknown key is an error), the command line 
 (`--distil.epochs 6`). Defaults are what measured best on validation data; the paper's own values stand in the docs.
 """
 
+import math
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import ClassVar, Literal
 
 ProblemType = Literal["single_label_classification", "multi_label_classification", "regression"]
 StageName = Literal[
     "texts", "vocabulary", "teacher", "label", "distil", "fine_tune", "from_scratch", "evaluate", "save"
 ]
+
+
+_ABOVE_ZERO = math.ulp(0.0)
+_BELOW_ONE = 1 - math.ulp(0.5)
+
+
+def _check(section: str, recipe: object, **bounds: tuple[float, float]) -> None:
+    """Check numbers of a part of the recipe against their bounds, both allowed.
+
+    Raises:
+        ValueError: If one is outside; it is named.
+    """
+    for name, (low, high) in bounds.items():
+        value = getattr(recipe, name)
+        if not low <= value <= high:
+            first, last = ("above 0" if low == _ABOVE_ZERO else f"at least {low}"), ""
+            if high != math.inf:
+                last = " and below 1" if high == _BELOW_ONE else f" and at most {high}"
+            raise ValueError(f"{section}.{name} is {value}, but must be {first}{last}")
 
 
 @dataclass(kw_only=True)
@@ -68,6 +88,9 @@ class DataRecipe:
     problem_type: ProblemType | None = None
     labels: dict[str, str] | None = None
 
+    def __post_init__(self) -> None:
+        _check("data", self, validation_size=(0, math.inf))
+
 
 @dataclass(kw_only=True)
 class VocabularyRecipe:
@@ -89,6 +112,9 @@ class VocabularyRecipe:
     word_rule: str = "words"
     clean: Literal["html", "none"] | None = None
     include_train: bool = True
+
+    def __post_init__(self) -> None:
+        _check("vocabulary", self, num_ngrams=(1, math.inf), max_n=(1, math.inf), min_documents=(1, math.inf))
 
 
 @dataclass(kw_only=True)
@@ -121,6 +147,9 @@ class TeacherRecipe:
     weight_decay: float = 0.01
     warmup_ratio: float = 0.1
 
+    def __post_init__(self) -> None:
+        _check("teacher", self, max_length=(1, math.inf), epochs=(1, math.inf), batch_size=(1, math.inf))
+
 
 @dataclass(kw_only=True)
 class LabelRecipe:
@@ -146,6 +175,9 @@ class StudentRecipe:
     hidden_dropout: float = 0.1
     block_rows: int = 1_048_576
 
+    def __post_init__(self) -> None:
+        _check("student", self, embedding_size=(1, math.inf), hidden_dropout=(0, _BELOW_ONE), block_rows=(1, math.inf))
+
 
 @dataclass(kw_only=True)
 class TrainingRecipe:
@@ -169,6 +201,8 @@ class TrainingRecipe:
         checkpoint_minutes: Time between checkpoints.
     """
 
+    _stage: ClassVar[str] = "training"
+
     epochs: int = 4
     batch_size: int = 256
     lr: float = 0.05
@@ -184,6 +218,18 @@ class TrainingRecipe:
     evals_per_epoch: int = 2
     checkpoint_minutes: float = 2.0
 
+    def __post_init__(self) -> None:
+        _check(
+            self._stage,
+            self,
+            epochs=(0, math.inf),
+            batch_size=(1, math.inf),
+            ngram_dropout=(0, _BELOW_ONE),
+            temperature=(_ABOVE_ZERO, math.inf),
+            gold_weight=(0, 1),
+            evals_per_epoch=(1, math.inf),
+        )
+
 
 @dataclass(kw_only=True)
 class DistilRecipe(TrainingRecipe):
@@ -193,12 +239,16 @@ class DistilRecipe(TrainingRecipe):
         include_train: Distil on D_train too; false is the paper's privacy setting.
     """
 
+    _stage = "distil"
+
     include_train: bool = True
 
 
 @dataclass(kw_only=True)
 class FineTuneRecipe(TrainingRecipe):
     """Fine-tuning of the distilled student on D_train, kept only if it is better on validation data."""
+
+    _stage = "fine_tune"
 
     epochs: int = 3
     gold_weight: float = 1.0
@@ -207,6 +257,8 @@ class FineTuneRecipe(TrainingRecipe):
 @dataclass(kw_only=True)
 class FromScratchRecipe(TrainingRecipe):
     """A student of the same shape that never sees the teacher, for comparison; off unless it has epochs."""
+
+    _stage = "from_scratch"
 
     epochs: int = 0
     gold_weight: float = 1.0

@@ -51,7 +51,7 @@ def make_report(plan: RunPlan) -> dict[str, Any]:
             validation = plan.stage_folder(name) / "validation.json"
             stages[name]["validation"] = json.loads(validation.read_text(encoding="utf-8"))
     student = stages[chosen]
-    model = SparseNgramForSequenceClassification.from_pretrained(plan.stage_folder(chosen))
+    model = student_stages.load_student(plan, chosen)
     report: dict[str, Any] = {
         "text_set": text_set,
         "problem_type": problem_type,
@@ -111,7 +111,7 @@ def save_student(plan: RunPlan) -> Path:
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir()
     report = json.loads((plan.stage_folder("evaluate") / "report.json").read_text(encoding="utf-8"))
-    model = SparseNgramForSequenceClassification.from_pretrained(plan.stage_folder(report["student"]["stage"]))
+    model = student_stages.load_student(plan, report["student"]["stage"])
     model.save_pretrained(partial, max_shard_size="5GB")
     student_stages.load_tokenizer(plan).save_pretrained(partial)
     write_json(partial / "report.json", report)

@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 from accelerate import Accelerator
 
 from hf_sparse.distillation import student_stages
@@ -16,7 +18,7 @@ from hf_sparse.distillation.labelling import has_given_logits, label_texts
 from hf_sparse.distillation.plan import RunPlan
 from hf_sparse.distillation.recipe import Recipe
 from hf_sparse.distillation.reporting import format_summary, make_report, publish_report, save_student
-from hf_sparse.distillation.stages import Stage, write_json
+from hf_sparse.distillation.stages import Stage, disk_full_named, write_json
 from hf_sparse.distillation.teacher import (
     labelling_dtype,
 )
@@ -69,7 +71,12 @@ class DistillationRun(RunPlan):
         def work(folder: Path) -> None:
             recipe = self.recipe.vocabulary
             sets = ("train", "corpus") if recipe.include_train else ("corpus",)
-            count_ngrams(
+            if not any(num_texts(self.texts_stage.folder, text_set) for text_set in sets):
+                raise ValueError(
+                    f"there are no texts to count in data.{' and data.'.join(sets)}; add some, or set "
+                    f"vocabulary.include_train to {'false' if recipe.include_train else 'true'}"
+                )
+            vocabulary = count_ngrams(
                 (text for text_set in sets for text in read_texts(self.texts_stage.folder, text_set)),
                 num_ngrams=recipe.num_ngrams,
                 max_n=recipe.max_n,
@@ -78,7 +85,9 @@ class DistillationRun(RunPlan):
                 clean=recipe.clean,
                 progress=self._is_main,
                 total=sum(num_texts(self.texts_stage.folder, text_set) for text_set in sets),
-            ).save(folder)
+            )
+            vocabulary.save(folder)
+            write_json(folder / "vocabulary.json", {"num_ngrams": vocabulary.num_ngrams, "sha256": vocabulary.sha256})
 
         self._run("vocabulary", lambda: self.vocabulary_stage, work, needs=lambda: [self.texts_stage])
 
@@ -155,9 +164,8 @@ class DistillationRun(RunPlan):
         def work(folder: Path) -> None:
             student_stages.require_labels(self.texts_stage.folder, "train")
             shards_read = student_stages.training_shards(self.texts_stage.folder, self.label_stage.folder, ("train",))
-            start = self.distil_stage.folder
             student_stages.train_student(
-                self, folder, self.recipe.fine_tune, shards_read, start=start, accelerator=self.accelerator
+                self, folder, self.recipe.fine_tune, shards_read, start="distil", accelerator=self.accelerator
             )
 
         self._run("fine_tune", lambda: self.fine_tune_stage, work, needs=lambda: [self.distil_stage])
@@ -185,14 +193,16 @@ class DistillationRun(RunPlan):
 
         self._run("evaluate", lambda: self.evaluate_stage, work, needs=self.student_stages)
         if self.evaluate_stage.is_done() and self._is_main:
-            publish_report(self.evaluate_stage.folder / "report.json", self.folder / "report.json")
+            with disk_full_named(self.folder):
+                publish_report(self.evaluate_stage.folder / "report.json", self.folder / "report.json")
 
     def save(self) -> None:
         """Write the chosen student in the layout of the Hub to `student/`."""
         if not self._is_wanted("save") or not self._is_main:
             return
         self._require([self.evaluate_stage, *self.student_stages()], "save")
-        self._say(f"save: {save_student(self)}")
+        with disk_full_named(self.folder):
+            self._say(f"save: {save_student(self)}")
 
     def summary(self) -> str | None:
         """Return the short table of the finished report, None if there is none for this recipe yet."""
@@ -221,12 +231,13 @@ class DistillationRun(RunPlan):
             return
         self._require(needs(), name)
         started = time.monotonic()
-        if self._is_main:
-            stage.open_partial()
-        self.accelerator.wait_for_everyone()
-        if on_all_processes or self._is_main:
-            work(stage.partial)
-        self.accelerator.wait_for_everyone()
+        with disk_full_named(stage.partial):
+            if self._is_main:
+                stage.open_partial()
+            self.accelerator.wait_for_everyone()
+            if on_all_processes or self._is_main:
+                work(stage.partial)
+            self.accelerator.wait_for_everyone()
         if self._is_main:
             stage.publish()
         self.accelerator.wait_for_everyone()
@@ -239,7 +250,18 @@ class DistillationRun(RunPlan):
                     f"stage {name!r} needs the output of stage {stage.name!r}, which is not in {str(stage.folder)!r} "
                     f"for this recipe; run it first (add {stage.name} to stages, or leave stages out)"
                 )
+            _check_shards(stage.folder)
 
     def _say(self, message: str) -> None:
         if self._is_main:
             logger.info(message)
+
+
+def _check_shards(folder: Path) -> None:
+    for path in sorted(folder.glob("*.parquet")):
+        try:
+            pq.read_metadata(path)
+        except (pa.ArrowException, OSError) as error:
+            raise ValueError(
+                f"{str(path)!r} is damaged ({error}); remove the folder {str(folder)!r} and run the same command again"
+            ) from error

@@ -108,7 +108,7 @@ def _read_file(file: Path, columns: dict[str, str]) -> Iterator[pa.Table]:
             for batch in parquet.iter_batches(BATCH_ROWS, columns=sorted(set(columns.values()))):
                 yield pa.Table.from_batches([batch])
         else:
-            yield from _read_text_file(file)
+            yield from _read_text_file(file, columns)
     except (pa.ArrowException, OSError) as error:
         raise ValueError(
             f"{str(file)!r} cannot be read as {_READERS.get(file.suffix, 'a known format')}: {error}; "
@@ -116,7 +116,7 @@ def _read_file(file: Path, columns: dict[str, str]) -> Iterator[pa.Table]:
         ) from error
 
 
-def _read_text_file(file: Path) -> Iterator[pa.Table]:
+def _read_text_file(file: Path, columns: dict[str, str]) -> Iterator[pa.Table]:
     import datasets
 
     reader = _READERS.get(file.suffix)
@@ -124,7 +124,9 @@ def _read_text_file(file: Path) -> Iterator[pa.Table]:
         raise ValueError(f"{str(file)!r} is of an unknown kind; known: {', '.join(_READERS)}")
     options: dict[str, Any] = {}
     if reader == "csv":
-        options = {"keep_default_na": False, "sep": "\t" if file.suffix == ".tsv" else ","}
+        # A text such as "NA" or "007" is that text, neither missing nor a number.
+        as_text = {column: str for name, column in columns.items() if name != "label"}
+        options = {"keep_default_na": False, "sep": "\t" if file.suffix == ".tsv" else ",", "converters": as_text}
     try:
         rows = datasets.load_dataset(reader, data_files=str(file), split="train", streaming=True, **options)
         yield from rows.with_format("arrow").iter(batch_size=BATCH_ROWS)
@@ -163,9 +165,12 @@ def _select(table: pa.Table, columns: dict[str, str], *, where: str) -> pa.Table
     for name, column in columns.items():
         array = table[column].combine_chunks()
         if name != "label":
-            if not (pa.types.is_string(array.type) or pa.types.is_large_string(array.type)):
-                array = array.cast(pa.string())
-            array = array.cast(pa.large_string()).fill_null("")
+            try:
+                if not (pa.types.is_string(array.type) or pa.types.is_large_string(array.type)):
+                    array = array.cast(pa.string())
+                array = array.cast(pa.large_string()).fill_null("")
+            except pa.ArrowException as error:
+                raise ValueError(f"column {column!r} of {where!r} holds no texts: {error}") from error
         arrays[name] = array
     return pa.table(arrays)
 

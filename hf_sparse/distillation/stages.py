@@ -5,9 +5,11 @@ in place. `stage.json` holds the hash of everything the stage depends on: a fini
 reused, a partial one is resumed, one with another hash is thrown away.
 """
 
+import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -15,7 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+
 MANIFEST = "stage.json"
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_DISK_FULL_TEXT = re.compile(rf"\(os error ({'|'.join(map(str, _DISK_FULL))})\)|\d+ requested and \d+ written")
 
 
 def fingerprint(value: object) -> str:
@@ -80,6 +86,26 @@ def remove_folder(folder: Path) -> None:
         shutil.rmtree(retired, ignore_errors=True)
         folder.rename(retired)
         shutil.rmtree(retired)
+
+
+@contextmanager
+def disk_full_named(folder: Path) -> Iterator[None]:
+    """Name the folder and the way out where the disk is full: libraries say neither.
+
+    Raises:
+        OSError: If the disk is full, a quota used up, or a file larger than is allowed.
+    """
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        # NumPy has no error number, safetensors has it in its text.
+        is_full = getattr(error, "errno", None) in _DISK_FULL or _DISK_FULL_TEXT.search(str(error))
+        if not is_full:
+            raise
+        raise OSError(
+            f"cannot write to {str(folder)!r}: {error}; free space on its disk, then run the same command again: "
+            "what is finished stays"
+        ) from error
 
 
 @dataclass(frozen=True, kw_only=True)

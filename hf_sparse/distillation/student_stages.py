@@ -112,8 +112,30 @@ def has_pairs(plan: RunPlan) -> bool:
 
 
 def load_tokenizer(plan: RunPlan) -> SparseNgramTokenizer:
-    """Load the tokenizer of the run's vocabulary."""
-    return SparseNgramTokenizer(vocabulary_file=str(plan.stage_folder("vocabulary") / "vocabulary.safetensors"))
+    """Load the tokenizer of the run's vocabulary.
+
+    Raises:
+        ValueError: If the file is damaged or not the one that the run has counted.
+    """
+    folder = plan.stage_folder("vocabulary")
+    tokenizer = SparseNgramTokenizer(vocabulary_file=str(folder / "vocabulary.safetensors"))
+    counted = folder / "vocabulary.json"
+    if counted.exists():
+        expected = json.loads(counted.read_text(encoding="utf-8"))["sha256"]
+        _require_vocabulary(tokenizer.vocabulary_sha256, expected, folder=folder)
+    return tokenizer
+
+
+def load_student(plan: RunPlan, name: str) -> SparseNgramForSequenceClassification:
+    """Load the student of a stage.
+
+    Raises:
+        ValueError: If its vocabulary is not the run's.
+    """
+    model = SparseNgramForSequenceClassification.from_pretrained(plan.stage_folder(name), dtype=torch.float32)
+    folder = plan.stage_folder("vocabulary")
+    _require_vocabulary(load_tokenizer(plan).vocabulary_sha256, model.config.vocabulary_sha256, folder=folder)
+    return model
 
 
 def train_student(
@@ -122,10 +144,10 @@ def train_student(
     recipe: TrainingRecipe,
     read: list[TextShard],
     *,
-    start: Path | None,
+    start: str | None,
     accelerator: Accelerator,
 ) -> None:
-    """Train a student, new or from a folder, on shards of texts; leave weights and scores in `folder`.
+    """Train a student, new or that of another stage, on shards of texts; leave weights and scores in `folder`.
 
     Raises:
         ValueError: If there are no texts, or several processes were launched.
@@ -140,11 +162,12 @@ def train_student(
         model = new_student(plan, tokenizer)
     else:
         torch.manual_seed(plan.recipe.seed + 1)
-        model = SparseNgramForSequenceClassification.from_pretrained(start, dtype=torch.float32)
+        model = load_student(plan, start)
     stream = TextStream(read, batch_size=recipe.batch_size, seed=plan.recipe.seed)
     if not stream.num_texts:
         raise ValueError(
-            f"{folder.name.removesuffix('.partial')} has no texts to train on; add data.corpus or data.train"
+            f"{folder.name.removesuffix('.partial')} has no texts to train on; add data.corpus, or data.train with "
+            "distil.include_train"
         )
     logits = plan.stage_folder("label") if read[0].logits is not None else None
     held_out = training_shards(plan.stage_folder("texts"), logits, ("validation",))
@@ -178,7 +201,7 @@ def choose_student(plan: RunPlan) -> str:
 
 def student_logits(plan: RunPlan, name: str, text_set: str) -> "np.ndarray[Any, np.dtype[np.float32]]":
     """Return the logits (B, C) of a stage's student for a text set."""
-    model = SparseNgramForSequenceClassification.from_pretrained(plan.stage_folder(name))
+    model = load_student(plan, name)
     maker = BatchMaker(
         tokenizer=load_tokenizer(plan), problem_type=plan.space.problem_type, num_labels=plan.space.num_labels
     )
@@ -186,6 +209,14 @@ def student_logits(plan: RunPlan, name: str, text_set: str) -> "np.ndarray[Any, 
     stream = TextStream(read, batch_size=_EVALUATION_BATCH, seed=None)
     batches: Iterator[Any] = prefetch(maker(batch) for batch in stream.batches(first=0, stop=stream.batches_per_epoch))
     return predict_logits(model, batches, device=plan.device)
+
+
+def _require_vocabulary(found: str | None, expected: str | None, *, folder: Path) -> None:
+    if found != expected:
+        raise ValueError(
+            f"{str(folder)!r} holds another vocabulary (SHA-256 {found}) than this run was made with ({expected}); "
+            "remove that folder and run the same command again, which counts it anew"
+        )
 
 
 def _remove_training_files(folder: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from safetensors import SafetensorError
 from tqdm.auto import tqdm
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel
 
@@ -44,16 +45,29 @@ def read_teacher_card(recipe: TeacherRecipe) -> TeacherCard:
     config = _load(AutoConfig, recipe)
     has_head = any(name.endswith("ForSequenceClassification") for name in config.architectures or [])
     names = tuple(config.id2label[index] for index in range(config.num_labels)) if has_head else None
+    # transformers takes a head of one output for a regression.
+    problem_type: ProblemType | None = config.problem_type
+    if problem_type is None and config.num_labels == 1:
+        problem_type = "regression"
     return TeacherCard(
         names=names,
-        problem_type=config.problem_type if has_head else None,
+        problem_type=problem_type if has_head else None,
         identity=_identity(recipe, getattr(config, "_commit_hash", None)),
     )
 
 
 def load_tokenizer(recipe: TeacherRecipe) -> Any:
-    """Load the teacher's tokenizer."""
-    return _load(AutoTokenizer, recipe)
+    """Load the teacher's tokenizer.
+
+    Raises:
+        ValueError: If there is none. transformers then makes one that knows nothing but special tokens.
+    """
+    tokenizer = _load(AutoTokenizer, recipe)
+    if len(tokenizer) <= len(tokenizer.all_special_ids):
+        raise ValueError(
+            f"teacher.model {recipe.model!r} has no tokenizer, or an empty one; put its files beside the model"
+        )
+    return tokenizer
 
 
 def load_classifier(recipe: TeacherRecipe, **options: Any) -> PreTrainedModel:
@@ -157,7 +171,7 @@ def _load(kind: Any, recipe: TeacherRecipe, **options: Any) -> Any:
         return kind.from_pretrained(
             recipe.model, revision=recipe.revision, trust_remote_code=recipe.trust_remote_code, **options
         )
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         raise ValueError(f"teacher.model {recipe.model!r} cannot be loaded: {error}") from error
 
 

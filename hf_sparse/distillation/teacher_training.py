@@ -182,6 +182,10 @@ def _train(
         with accelerator.autocast():
             logits = forward(rows).float()
         loss = gold_loss(logits, labels[rows].to(logits.device), problem_type=problem_type).mean()
+        if not torch.isfinite(loss):
+            raise ValueError(
+                f"the teacher's loss became {float(loss.detach())} at batch {step}; lower teacher.lr in the recipe"
+            )
         loss.backward()
         torch.nn.utils.clip_grad_norm_(trained, 1.0)
         optimizer.step()

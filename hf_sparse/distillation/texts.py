@@ -59,8 +59,12 @@ def write_text_sets(data: DataRecipe, folder: Path, *, space: LabelSpace, seed: 
         The number of texts of each set.
 
     Raises:
-        ValueError: If a source is unreadable, holds an unknown label, or no texts are left to distil on.
+        ValueError: If a source is unreadable, holds an unknown label, sources do not fit together, or no texts are
+            left to distil on or to validate with.
     """
+    _check_sources(data)
+    for stale in folder.glob("*.parquet"):  # what an interrupted run has left
+        stale.unlink()
     counts = dict.fromkeys(TEXT_SETS, 0)
     train = _read_all(data.train, space, progress=progress, name="train") if data.train is not None else None
     corpus: Iterator[pa.Table] = (
@@ -84,6 +88,11 @@ def write_text_sets(data: DataRecipe, folder: Path, *, space: LabelSpace, seed: 
         counts["test"] = _write_shards(_encoded(data.test, space, progress=progress, name="test"), folder, "test")
     if counts["train"] + counts["corpus"] == 0:
         raise ValueError("the recipe's data.train and data.corpus hold no texts; name at least one source with texts")
+    if counts["validation"] == 0:
+        raise ValueError(
+            f"there are no validation texts, by which students are chosen (validation_size is "
+            f"{data.validation_size}, and at most a fifth of the texts is taken); name data.validation or more texts"
+        )
     return counts
 
 
@@ -92,6 +101,21 @@ def labels_of(source: TextSet) -> Iterator[object]:
     for table in read_rows(source):
         if "label" in table.column_names:
             yield from table["label"].to_pylist()
+
+
+def _check_sources(data: DataRecipe) -> None:
+    """Check that the text sets of a recipe have the columns that must go together."""
+    named = {"train": data.train, "validation": data.validation, "test": data.test}
+    named |= {f"corpus[{index}]": source for index, source in enumerate(data.corpus)}
+    present = {name: source for name, source in named.items() if source is not None}
+    groups = {"text_pair_column": present, "logits_path": {n: s for n, s in present.items() if n.startswith("corpus")}}
+    for key, sources in groups.items():
+        missing = [name for name, source in sources.items() if getattr(source, key) is None]
+        if missing and len(missing) < len(sources):
+            raise ValueError(
+                f"data.{missing[0]} has no {key}, but data.{next(name for name in sources if name not in missing)} "
+                "has one; name it for both or for none"
+            )
 
 
 def _encoded(source: TextSet, space: LabelSpace, *, progress: bool, name: str) -> Iterator[pa.Table]:

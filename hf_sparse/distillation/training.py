@@ -132,6 +132,7 @@ class StudentTrainer:
                     losses, waited = [], 0.0
                 if step in eval_steps:
                     found = self.evaluate(held_out)
+                    self._require_finite(found.loss)
                     self._log({"step": step, "validation_loss": found.loss, "validation_score": found.primary})
                     if best is None or found.rank(by_loss=by_loss) > best.rank(by_loss=by_loss):
                         best = found
@@ -200,10 +201,14 @@ class StudentTrainer:
         with self.accelerator.autocast():
             logits = self.model.classify(pooled).float()
         loss = self._loss(logits, batch)
-        if not torch.isfinite(loss):
-            raise ValueError(f"the loss of {self.folder.name} became {float(loss)}; lower lr or head_lr in the recipe")
+        self._require_finite(float(loss.detach()))
         loss.backward()
         return loss.detach()
+
+    def _require_finite(self, loss: float) -> None:
+        if not math.isfinite(loss):
+            stage = self.folder.name.removesuffix(".partial")
+            raise ValueError(f"the loss of {stage} became {loss}; lower {stage}.lr or {stage}.head_lr in the recipe")
 
     def _loss(self, logits: Tensor, batch: StudentBatch) -> Tensor:
         return mixed_loss(

@@ -47,7 +47,11 @@ class Launcher:
     ) -> Ended:
         """Run the script; see `kill_driver.Command`."""
         command = kill_driver.Command(
-            arguments=list(arguments), output=str(self._output), settings=dict(settings), kill=kill, file_size=file_size
+            arguments=list(arguments),
+            output=str(self._output),
+            settings=dict(settings),
+            kill=kill,
+            file_size=file_size,
         )
         assert self._process.stdin is not None
         assert self._process.stdout is not None
@@ -96,8 +100,8 @@ def recipe(task: Path, output_dir: Path, **overrides: Any) -> dict[str, Any]:
         "vocabulary": {"num_ngrams": 200},
         "label": {"tokens_per_batch": 256, "dtype": "float32"},
         "student": {"embedding_size": 8, "hidden_sizes": [8], "block_rows": 64},
-        "distil": {"epochs": 2, "batch_size": 16, "checkpoint_minutes": 0.0},
-        "fine_tune": {"epochs": 1, "batch_size": 16, "checkpoint_minutes": 0.0},
+        "distil": {"epochs": 2, "batch_size": 16, "head_lr": 0.02, "checkpoint_minutes": 0.0},
+        "fine_tune": {"epochs": 1, "batch_size": 16, "head_lr": 0.02, "checkpoint_minutes": 0.0},
         "evaluate": {"speed_seconds": 0.0},
     }
     for path, value in overrides.items():

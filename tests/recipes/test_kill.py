@@ -73,6 +73,7 @@ def contents(run: Path, *, made_as: Path | None = None) -> dict[str, bytes]:
         ("all", "teacher", "teacher: after the second checkpoint", "teacher goes on at batch 2"),
         ("all", "teacher", "teacher: amid the second checkpoint", "teacher goes on at batch 1"),
         ("classifier", "label", "label: after the first shard", ""),
+        ("classifier", "label", "label: after the first part of the second shard", ""),
         ("classifier", "label", "label: amid the third shard", ""),
         ("classifier", "distil", "student: after the third checkpoint", "goes on at batch 3"),
         ("classifier", "distil", "student: amid the fourth checkpoint", "goes on at batch 3"),
@@ -87,7 +88,14 @@ def contents(run: Path, *, made_as: Path | None = None) -> dict[str, bytes]:
     ],
 )
 def test_killed_run_goes_on_to_the_same_bytes(
-    kind: str, stage: str, moment: str, resumed: str, launch: Launcher, reference: Reference, task: Path, tmp_path: Path
+    kind: str,
+    stage: str,
+    moment: str,
+    resumed: str,
+    launch: Launcher,
+    reference: Reference,
+    task: Path,
+    tmp_path: Path,
 ) -> None:
     run = tmp_path / "run"
     copy_run(reference(kind), run, before=stage)

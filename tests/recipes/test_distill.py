@@ -1,0 +1,248 @@
+"""Whole runs of recipes/distill.py on tiny data, one for each kind of task, teacher and student."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
+
+from tests.recipes.conftest import Ended, Launcher, recipe, write_recipe
+from tests.recipes.kill_driver import ROOT, SCRIPT
+from tests.tiny_task import NAMES, make_teacher
+
+RECIPES = sorted(ROOT.glob("recipes/*/*.yaml"))
+
+
+def run(launch: Launcher, task: Path, folder: Path, **overrides: Any) -> dict[str, Any]:
+    """Run a recipe and return its report."""
+    ended = launch("--config", str(write_recipe(recipe(task, folder / "run", **overrides), folder)))
+    assert ended.status == 0, ended.err
+    report: dict[str, Any] = json.loads((folder / "run" / "report.json").read_text(encoding="utf-8"))
+    assert json.loads((folder / "run" / "student" / "report.json").read_text(encoding="utf-8")) == report
+    assert "distil" in report["stages"]
+    assert f"agreement {report['agreement']:.4f}" in ended.out
+    return report
+
+
+def test_distils_a_classifier(launch: Launcher, task: Path, tmp_path: Path) -> None:
+    report = run(launch, task, tmp_path, evaluate__speed_seconds=0.05, distil__epochs=6, from_scratch__epochs=2)
+    assert report["num_texts"] == {"train": 96, "corpus": 70, "validation": 24, "test": 40}
+    teacher, student = report["teacher"], report["student"]
+    assert report["retention"] == student["accuracy"] / teacher["accuracy"]
+    assert 0 <= report["agreement"] <= 1
+    speeds = report["texts_per_second"]
+    assert report["speedup"] == speeds["student"] / speeds["teacher"]
+    assert set(report["stages"]) == {"distil", "fine_tune", "from_scratch"}
+
+    folder = tmp_path / "run" / "student"
+    assert (folder / "README.md").is_file()
+    assert (folder / "recipe.yaml").is_file()
+    model = AutoModelForSequenceClassification.from_pretrained(folder, trust_remote_code=True)
+    assert model.num_parameters() == report["num_parameters"]
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=True)
+    rows = [json.loads(line) for line in (task / "test.jsonl").read_text(encoding="utf-8").splitlines()]
+    with torch.inference_mode():
+        encoded = tokenizer([row["text"] for row in rows], padding=True, return_tensors="pt")
+        found = [model.config.id2label[index] for index in model(**encoded).logits.argmax(-1).tolist()]
+    accuracy = np.mean([label == row["label"] for label, row in zip(found, rows, strict=True)])
+    assert accuracy == pytest.approx(student["accuracy"])
+    classify = pipeline("text-classification", model=str(folder), trust_remote_code=True)
+    assert [item["label"] for item in classify([row["text"] for row in rows])] == found
+
+
+@pytest.mark.parametrize("trained", ["head", "all"])
+def test_fine_tunes_an_encoder(trained: str, launch: Launcher, task: Path, tmp_path: Path) -> None:
+    settings = {"model": str(task / "encoder"), "fine_tune": trained, "epochs": 10, "batch_size": 16, "lr": 0.01}
+    report = run(launch, task, tmp_path, teacher=settings, distil__epochs=6)
+    assert report["teacher"]["fine_tuned"]
+    assert report["labels"] == sorted(NAMES)
+    assert report["teacher"]["accuracy"] > 0.45  # of three subjects
+    assert report["retention"] > 0.9
+    teacher = AutoModelForSequenceClassification.from_pretrained(tmp_path / "run" / "teacher")
+    encoder = AutoModelForSequenceClassification.from_pretrained(task / "encoder")
+    name = "bert.encoder.layer.0.output.dense.weight"
+    unchanged = torch.equal(teacher.state_dict()[name], encoder.state_dict()[name])
+    assert unchanged == (trained == "head")
+
+
+def test_distils_pairs(launch: Launcher, task: Path, tmp_path: Path) -> None:
+    pair = {"text_pair_column": "text_pair"}
+    report = run(
+        launch,
+        task,
+        tmp_path,
+        data__train={"path": str(task / "train.jsonl"), "label_column": "label"} | pair,
+        data__corpus=[{"path": str(task / "corpus.jsonl")} | pair],
+        data__test={"path": str(task / "test.jsonl"), "label_column": "label"} | pair,
+        evaluate__speed_seconds=0.05,
+    )
+    folder = tmp_path / "run" / "student"
+    classify = pipeline("text-classification", model=str(folder), trust_remote_code=True)
+    assert classify({"text": "the goal", "text_pair": "the song"})["label"] in NAMES
+    assert report["agreement"] > 0
+
+
+@pytest.mark.parametrize(
+    ("problem_type", "column", "metric"),
+    [("multi_label_classification", "labels", "macro_f1"), ("regression", "number", "pearson")],
+)
+def test_distils_other_problems(
+    problem_type: str, column: str, metric: str, launch: Launcher, task: Path, tmp_path: Path
+) -> None:
+    labelled = {"label_column": column}
+    report = run(
+        launch,
+        task,
+        tmp_path,
+        data__problem_type=problem_type,
+        data__train={"path": str(task / "train.jsonl")} | labelled,
+        data__test={"path": str(task / "test.jsonl")} | labelled,
+        teacher={"model": str(task / "encoder"), "epochs": 6, "lr": 0.01},
+        distil__epochs=8,
+    )
+    assert metric in report["teacher"]
+    assert metric in report["student"]
+    config = json.loads((tmp_path / "run" / "student" / "config.json").read_text(encoding="utf-8"))
+    assert config["problem_type"] == problem_type
+
+
+def test_head_of_one_output_is_a_regression(launch: Launcher, task: Path, tmp_path: Path) -> None:
+    make_teacher(tmp_path / "teacher", labels=["score"])
+    source = {"path": str(task / "train.jsonl"), "label_column": "number"}
+    overrides = {"data__train": source, "data__test": None, "teacher__model": str(tmp_path / "teacher")}
+    assert run(launch, task, tmp_path, **overrides)["problem_type"] == "regression"
+
+
+def test_privacy_setting_never_reads_training_texts(launch: Launcher, task: Path, tmp_path: Path) -> None:
+    rows = [json.loads(line) for line in (task / "train.jsonl").read_text(encoding="utf-8").splitlines()]
+    secret = tmp_path / "train.jsonl"
+    secret.write_text("".join(json.dumps(row | {"text": f"secret {row['text']}"}) + "\n" for row in rows))
+    run(
+        launch,
+        task,
+        tmp_path,
+        data__train__path=str(secret),
+        vocabulary__include_train=False,
+        distil__include_train=False,
+        fine_tune__epochs=0,
+    )
+    student = tmp_path / "run" / "student"
+    tokenizer = AutoTokenizer.from_pretrained(student, trust_remote_code=True)
+    assert tokenizer.convert_tokens_to_ids("secret") is None
+    assert tokenizer.convert_tokens_to_ids("the") > 0
+    lines = (tmp_path / "run" / "distil" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    assert json.loads(lines[-1])["step"] == 2 * -(-70 // 16)  # the batches of the corpus alone
+
+
+@pytest.mark.parametrize("pooling", ["max", "attentive", "sum"])
+def test_distils_with_other_pooling(pooling: str, launch: Launcher, task: Path, tmp_path: Path) -> None:
+    report = run(launch, task, tmp_path, student__pooling=pooling, distil__lr=0.02, fine_tune__epochs=0)
+    assert report["recipe"]["student"]["pooling"] == pooling
+
+
+def test_given_logits_need_no_teacher_run(launch: Launcher, task: Path, tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    overrides: dict[str, Any] = {"fine_tune__epochs": 0}
+    for name, count in (("train", 120), ("corpus", 70), ("test", 40)):
+        rows = [json.loads(line) for line in (task / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()]
+        logits = random.normal(size=(count, 3)).astype(np.float32)
+        for index, row in enumerate(rows):
+            logits[index, NAMES.index(row["label"])] += 9
+        columns = {f"logit_{index}": logits[:, index] for index in range(3)}
+        pq.write_table(pa.table(columns), tmp_path / f"{name}.parquet")
+        source = {"path": str(task / f"{name}.jsonl"), "logits_path": str(tmp_path / f"{name}.parquet")}
+        source |= {} if name == "corpus" else {"label_column": "label"}
+        overrides[f"data__{name}"] = [source] if name == "corpus" else source
+    report = run(launch, task, tmp_path, distil__epochs=6, **overrides)
+    assert report["teacher"]["accuracy"] == 1.0
+    assert report["student"]["accuracy"] > 0.9
+
+
+def ended_well(ended: Ended) -> Ended:
+    """Check that a command succeeded."""
+    assert ended.status == 0, ended.err
+    return ended
+
+
+def test_stages_run_alone_are_reused_and_redone_where_a_key_reaches(
+    launch: Launcher, task: Path, tmp_path: Path
+) -> None:
+    command = ["--config", str(write_recipe(recipe(task, tmp_path / "run"), tmp_path))]
+    early = launch(*command, "--stages", "[distil]")
+    assert early.status == 1
+    assert "error: stage 'distil' needs the output of stage 'texts'" in early.err
+    for stages in ("[texts]", "[vocabulary, teacher]", "[label]", "[distil, fine_tune]", "[evaluate]", "[save]"):
+        ended_well(launch(*command, "--stages", stages))
+
+    def times() -> dict[str, int]:
+        return {str(path): path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*") if path.is_file()}
+
+    before = times()
+    again = ended_well(launch(*command))
+    assert again.err.count("(there already)") == 7
+    changed = {path for path, time in times().items() if before[path] != time}
+    assert changed <= {str(tmp_path / "run" / "report.json")}
+
+    redone = ended_well(launch(*command, "--distil.lr", "0.01")).err
+    for stage in ("texts", "vocabulary", "teacher", "label"):
+        assert f"{tmp_path / 'run' / stage} (there already)" in redone
+    for stage in ("distil", "fine_tune", "evaluate"):
+        assert f"{tmp_path / 'run' / stage} (there already)" not in redone
+    kept = ended_well(launch(*command, "--distil.lr", "0.01", "--distil.checkpoint_minutes", "5"))
+    assert kept.err.count("(there already)") == 7
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: f"{path.parent.name}-{path.stem}")
+def test_recipe_file_parses(path: Path, launch: Launcher) -> None:
+    if path.parent.name == "accelerate":
+        assert "num_processes: 1" in path.read_text(encoding="utf-8")
+        return
+    printed = ended_well(launch("--config", str(path), "--print_config")).out
+    assert "output_dir:" in printed
+    assert "gold_weight:" in printed
+
+
+@pytest.mark.parametrize("kind", ["python", "accelerate"])
+def test_runs_as_a_command(kind: str, task: Path, tmp_path: Path) -> None:
+    path = write_recipe(recipe(task, tmp_path / "run"), tmp_path)
+    programs = {
+        "python": [sys.executable],
+        "accelerate": [
+            *(sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch", "--quiet"),
+            *("--config_file", str(ROOT / "recipes" / "accelerate" / "cpu.yaml")),
+        ],
+    }
+    ended = subprocess.run(
+        [*programs[kind], str(SCRIPT), "--config", str(path), "--num_processes", "1"],
+        cwd=ROOT,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.split()[:2] == ["accuracy", "macro"]
+    assert (tmp_path / "run" / "student" / "model.safetensors").is_file()
+
+
+def test_one_process_fails_where_a_command_fails(task: Path, tmp_path: Path) -> None:
+    path = write_recipe(recipe(task, tmp_path / "run") | {"nonsense": 1}, tmp_path)
+    ended = subprocess.run(
+        [sys.executable, str(SCRIPT), "--config", str(path)],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 1
+    assert ended.stderr.splitlines()[-1].startswith("error: ")
+    assert "nonsense" in ended.stderr
+    assert not (tmp_path / "run").exists()
