@@ -3,7 +3,6 @@
 `evaluate.load` needs the Hub; these are the same metrics as local `evaluate.Metric` classes.
 """
 
-import math
 from typing import Any
 
 import datasets
@@ -123,7 +122,7 @@ def agreement(student: Array, teacher: Array, *, problem_type: ProblemType) -> f
     return score(student, reference, problem_type=problem_type)[primary]
 
 
-def retention(student: dict[str, float], teacher: dict[str, float], *, problem_type: ProblemType) -> float:
-    """Return the student's primary metric divided by the teacher's (nan where the teacher's is 0)."""
+def retention(student: dict[str, float], teacher: dict[str, float], *, problem_type: ProblemType) -> float | None:
+    """Return the student's primary metric divided by the teacher's (None where the teacher's is 0)."""
     name = PRIMARY_METRIC[problem_type]
-    return student[name] / teacher[name] if teacher[name] else math.nan
+    return student[name] / teacher[name] if teacher[name] else None

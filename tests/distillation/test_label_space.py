@@ -1,0 +1,98 @@
+"""Labels: what values in the data stand for which id, for every kind of value and task."""
+
+import math
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from hf_sparse.distillation.label_space import LabelSpace
+from hf_sparse.distillation.recipe import ProblemType
+
+SINGLE: ProblemType = "single_label_classification"
+MULTI: ProblemType = "multi_label_classification"
+
+
+@pytest.mark.parametrize(
+    ("values", "names", "ids"),
+    [
+        ([2, 0, 1, 0], ("LABEL_0", "LABEL_1", "LABEL_2"), [2, 0, 1, 0]),
+        ([3, 1], ("LABEL_0", "LABEL_1", "LABEL_2", "LABEL_3"), [3, 1]),
+        ([1.0, 0.0, 1.0], ("LABEL_0", "LABEL_1"), [1, 0, 1]),
+        ([2.0, 1.0], ("LABEL_0", "LABEL_1", "LABEL_2"), [2, 1]),
+        ([True, False], ("LABEL_0", "LABEL_1"), [1, 0]),
+        (["pos", "neg", "pos"], ("neg", "pos"), [1, 0, 1]),
+        (["b", "ä", "B"], ("B", "b", "ä"), [1, 2, 0]),
+        ([0.5, 2.5], ("0.5", "2.5"), [0, 1]),
+    ],
+)
+def test_labels_of_the_data(values: list[Any], names: tuple[str, ...], ids: list[int]) -> None:
+    space = LabelSpace.from_data(values, problem_type=SINGLE)
+    assert space.names == names
+    assert space.encode(pa.array(values), where="data").to_pylist() == ids
+
+
+def test_teachers_labels_by_name_or_id() -> None:
+    space = LabelSpace.from_names(["sport", "trade"], problem_type=SINGLE, origin="the teacher")
+    assert space.encode(pa.array(["trade", "0", "sport"]), where="data").to_pylist() == [1, 0, 0]
+    assert space.encode(pa.array([1, 0]), where="data").to_pylist() == [1, 0]
+
+
+def test_name_wins_where_it_looks_like_an_id() -> None:
+    space = LabelSpace.from_names(["1", "0"], problem_type=SINGLE, origin="the teacher")
+    assert space.encode(pa.array(["1", "0"]), where="data").to_pylist() == [0, 1]
+
+
+def test_recipe_maps_values_to_the_teachers_names() -> None:
+    labels = {"neg": "LABEL_0", "pos": "LABEL_1", "4": "LABEL_1"}
+    space = LabelSpace.from_recipe(labels, problem_type=SINGLE, names=["LABEL_0", "LABEL_1", "LABEL_2"])
+    assert space.num_labels == 3
+    assert space.encode(pa.array(["pos", "neg", "4"]), where="data").to_pylist() == [1, 0, 1]
+    with pytest.raises(ValueError, match=r"'good'.*'LABEL_0', 'LABEL_1'"):
+        LabelSpace.from_recipe({"pos": "good"}, problem_type=SINGLE, names=["LABEL_0", "LABEL_1"])
+
+
+def test_recipe_names_labels_of_an_encoder_in_its_order() -> None:
+    space = LabelSpace.from_recipe({"2": "sport", "1": "world", "3": "sport"}, problem_type=SINGLE, names=None)
+    assert space.names == ("sport", "world")
+    assert space.encode(pa.array([1, 3]), where="data").to_pylist() == [1, 0]
+
+
+@pytest.mark.parametrize("value", ["weather", None, math.nan, 7, -1, ["sport"]])
+def test_value_outside_is_named(value: object) -> None:
+    space = LabelSpace.from_names(["sport", "trade"], problem_type=SINGLE, origin="the labels of teacher 't'")
+    with pytest.raises(ValueError, match=r"'news.csv' has the label .* outside the labels of teacher 't'") as raised:
+        space.encode(pa.array([value]), where="news.csv")
+    assert repr(value) in str(raised.value)
+    assert "'sport'" in str(raised.value)
+
+
+def test_several_labels_a_text() -> None:
+    values = [["b", "a"], [], ["c"]]
+    space = LabelSpace.from_data(values, problem_type=MULTI)
+    assert space.names == ("a", "b", "c")
+    assert space.encode(pa.array(values), where="data").to_pylist() == [[1, 1, 0], [0, 0, 0], [0, 0, 1]]
+    with pytest.raises(ValueError, match=r"'a'.*list of labels"):
+        space.encode(pa.array(["a"]), where="data")
+    with pytest.raises(ValueError, match="'d'"):
+        space.encode(pa.array([["a", "d"]]), where="data")
+
+
+def test_numbers() -> None:
+    space = LabelSpace.from_names(["score"], problem_type="regression", origin="a regression")
+    assert space.num_labels == 1
+    assert space.encode(pa.array([1, 2.5]), where="data").to_pylist() == [1.0, 2.5]
+    assert space.encode(pa.array(["1.5"]), where="data").to_pylist() == [1.5]
+
+
+@pytest.mark.parametrize("values", [["much"], [None, 1.0], [math.inf], [[1.0]]])
+def test_what_is_no_number_is_refused(values: list[Any]) -> None:
+    space = LabelSpace.from_names(["score"], problem_type="regression", origin="a regression")
+    with pytest.raises(ValueError, match=r"'data\.csv' has a"):
+        space.encode(pa.array(values), where="data.csv")
+
+
+@pytest.mark.parametrize("values", [[], [None], ["one"], [0, 0]])
+def test_fewer_than_two_labels_are_refused(values: list[Any]) -> None:
+    with pytest.raises(ValueError, match=r"data\.train\.label_column"):
+        LabelSpace.from_data(values, problem_type=SINGLE)

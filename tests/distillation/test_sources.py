@@ -1,0 +1,172 @@
+"""Reading texts: every kind of file gives the same rows, and a bad one is named."""
+
+import csv
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from hf_sparse.distillation.recipe import TextSet
+from hf_sparse.distillation.sources import local_files, read_rows, source_fingerprint
+
+# What readers like to change: missing-value words, numbers, quotes, line ends, commas, tabs, nothing at all.
+TEXTS = ["NA", "007", "1e5", "a, b", 'she said "so"', "two\nlines", "a\ttab", "", "null", "True", "é 字", " padded "]
+LABELS = [index % 3 for index in range(len(TEXTS))]
+
+
+def write(path: Path, texts: list[str], labels: list[int]) -> Path:
+    """Write a file of the kind that its name says."""
+    rows = [{"id": index, "text": text, "label": label} for index, (text, label) in enumerate(zip(texts, labels))]  # noqa: B905
+    if path.suffix == ".parquet":
+        pq.write_table(pa.Table.from_pylist(rows), path, row_group_size=5)
+    elif path.suffix == ".jsonl":
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    else:
+        with path.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.DictWriter(file, ["id", "text", "label"], delimiter="\t" if path.suffix == ".tsv" else ",")
+            writer.writeheader()
+            writer.writerows(rows)
+    return path
+
+
+def read(path: object, **settings: Any) -> dict[str, list[Any]]:
+    """Return the columns of a source."""
+    table = pa.concat_tables(read_rows(TextSet(path=str(path), **settings)), promote_options="default")
+    return {name: table[name].to_pylist() for name in table.column_names}
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "csv", "tsv", "jsonl"])
+def test_every_kind_gives_the_same_rows(tmp_path: Path, suffix: str) -> None:
+    path = write(tmp_path / f"rows.{suffix}", TEXTS, LABELS)
+    assert read(path, label_column="label") == {"text": TEXTS, "label": LABELS}
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "csv", "jsonl"])
+def test_text_that_looks_like_numbers_stays_text(tmp_path: Path, suffix: str) -> None:
+    path = write(tmp_path / f"rows.{suffix}", ["007", "1.50", "1e5"], [0, 1, 0])
+    assert read(path)["text"] == ["007", "1.50", "1e5"]
+
+
+def test_two_columns_of_texts(tmp_path: Path) -> None:
+    path = write(tmp_path / "rows.csv", ["a", "b"], [1, 2])
+    assert read(path, text_pair_column="label") == {"text": ["a", "b"], "text_pair": ["1", "2"]}
+
+
+def test_folder_and_pattern_are_sorted(tmp_path: Path) -> None:
+    (tmp_path / "inner").mkdir()
+    write(tmp_path / "2.jsonl", ["c"], [0])
+    write(tmp_path / "1.csv", ["b"], [0])
+    write(tmp_path / "inner" / "0.parquet", ["d"], [0])
+    (tmp_path / "notes.txt").write_text("not data")
+    assert read(tmp_path)["text"] == ["b", "c", "d"]
+    assert read(tmp_path / "*.*")["text"] == ["b", "c"]
+    assert read(tmp_path / "**" / "*.parquet")["text"] == ["d"]
+
+
+def test_null_text_is_empty(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"text": ["a", None]}), tmp_path / "rows.parquet")
+    assert read(tmp_path / "rows.parquet")["text"] == ["a", ""]
+
+
+def test_dictionary_and_number_columns_become_texts(tmp_path: Path) -> None:
+    columns = {"text": pa.array(["a", "b", "a"]).dictionary_encode(), "number": [1, 2, 3]}
+    pq.write_table(pa.table(columns), tmp_path / "rows.parquet")
+    assert read(tmp_path / "rows.parquet", text_pair_column="number")["text_pair"] == ["1", "2", "3"]
+    assert read(tmp_path / "rows.parquet")["text"] == ["a", "b", "a"]
+
+
+@pytest.mark.parametrize("limit", [0, 1, 7, 1024, 1500, 9999])
+def test_limit(tmp_path: Path, limit: int) -> None:
+    write(tmp_path / "1.parquet", [str(index) for index in range(1100)], [0] * 1100)
+    write(tmp_path / "2.parquet", [str(index) for index in range(1100, 2000)], [0] * 900)
+    found = [
+        text for table in read_rows(TextSet(path=str(tmp_path), limit=limit)) for text in table["text"].to_pylist()
+    ]
+    assert found == [str(index) for index in range(min(limit, 2000))]
+
+
+@pytest.mark.parametrize("form", ["list", "columns"])
+def test_logits_of_the_teacher(tmp_path: Path, form: str) -> None:
+    write(tmp_path / "rows.csv", [str(index) for index in range(1500)], [0] * 1500)
+    logits = np.random.default_rng(0).normal(size=(1500, 11)).astype(np.float32)
+    columns: dict[str, Any] = {f"logit_{index}": logits[:, index] for index in range(11)}
+    columns = {"logits": logits.tolist()} if form == "list" else columns
+    pq.write_table(pa.table(columns), tmp_path / "logits.parquet")
+    found = read(tmp_path / "rows.csv", logits_path=str(tmp_path / "logits.parquet"))
+    np.testing.assert_array_equal(np.array(found["logits"], np.float32), logits)
+    limited = read(tmp_path / "rows.csv", logits_path=str(tmp_path / "logits.parquet"), limit=3)
+    np.testing.assert_array_equal(np.array(limited["logits"], np.float32), logits[:3])
+
+
+@pytest.mark.parametrize("count", [3, 5])
+def test_other_number_of_logits_is_refused(tmp_path: Path, count: int) -> None:
+    path = write(tmp_path / "rows.csv", list("abcd"), [0] * 4)
+    pq.write_table(pa.table({"logits": [[1.0, 2.0]] * count}), tmp_path / "logits.parquet")
+    with pytest.raises(ValueError, match=f"has {count} rows of logits"):
+        read(path, logits_path=str(tmp_path / "logits.parquet"))
+
+
+def test_logits_that_are_not_there_are_named(tmp_path: Path) -> None:
+    path = write(tmp_path / "rows.csv", ["a"], [0])
+    with pytest.raises(ValueError, match=r"nothing\.parquet' does not exist"):
+        read(path, logits_path=str(tmp_path / "nothing.parquet"))
+    pq.write_table(pa.table({"scores": [1.0]}), tmp_path / "scores.parquet")
+    with pytest.raises(ValueError, match="neither a column 'logits'"):
+        read(path, logits_path=str(tmp_path / "scores.parquet"))
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "csv", "jsonl"])
+def test_missing_column_is_named(tmp_path: Path, suffix: str) -> None:
+    path = write(tmp_path / f"rows.{suffix}", ["a"], [0])
+    with pytest.raises(
+        ValueError, match=r"rows\.\w+' has no column 'body' for text_column; its columns are 'id', 'text'"
+    ):
+        read(path, text_column="body")
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("rows.parquet", b"PAR1 not really PAR1"),
+        ("rows.parquet", b""),
+        ("rows.csv", b""),
+        ("rows.csv", b"text,label\n\xff\xfe\x00bad,1\n"),
+        ("rows.jsonl", b""),
+        ("rows.jsonl", b'{"text": "a"}\n{"text": '),
+        ("rows.jsonl", b"nonsense\n"),
+        ("rows.csv.gz", gzip.compress(b"text\na\n")),
+    ],
+)
+def test_unreadable_file_is_named(tmp_path: Path, name: str, content: bytes) -> None:
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=name):
+        read(path)
+
+
+def test_column_without_texts_is_named(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"text": [[1], [2]]}), tmp_path / "rows.parquet")
+    with pytest.raises(ValueError, match=r"column 'text' .* holds no texts"):
+        read(tmp_path / "rows.parquet")
+
+
+def test_folder_without_data_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="holds no"):
+        local_files(str(tmp_path))
+    with pytest.raises(ValueError, match="does not exist"):
+        read(tmp_path / "nothing")
+
+
+def test_fingerprint_follows_content_and_columns_only(tmp_path: Path) -> None:
+    first = write(tmp_path / "first.csv", ["a"], [0])
+    second = write(tmp_path / "second.csv", ["a"], [0])
+    assert source_fingerprint(TextSet(path=str(first))) == source_fingerprint(TextSet(path=str(second)))
+    different = source_fingerprint(TextSet(path=str(first), label_column="label"))
+    assert different != source_fingerprint(TextSet(path=str(first)))
+    write(second, ["b"], [0])
+    assert source_fingerprint(TextSet(path=str(first))) != source_fingerprint(TextSet(path=str(second)))

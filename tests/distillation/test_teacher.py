@@ -1,0 +1,172 @@
+"""The teacher: batches of similar length give what single texts give, a head on features what the whole gives."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from accelerate import Accelerator
+from transformers import AutoModelForSequenceClassification
+
+from hf_sparse.distillation import teacher_training
+from hf_sparse.distillation.recipe import TeacherRecipe
+from hf_sparse.distillation.teacher import (
+    TeacherEncoder,
+    labelling_dtype,
+    load_classifier,
+    load_tokenizer,
+    read_teacher_card,
+)
+from hf_sparse.distillation.teacher_training import fine_tune
+from tests.tiny_task import NAMES, make_rows, make_teacher
+
+CPU = torch.device("cpu")
+
+
+def make_loaded(folder: Path, *, tokens_per_batch: int = 64, max_length: int = 32, **options: Any) -> TeacherEncoder:
+    """Load a teacher."""
+    recipe = TeacherRecipe(model=str(folder))
+    torch.manual_seed(0)
+    return TeacherEncoder(
+        load_classifier(recipe, **options),
+        load_tokenizer(recipe),
+        max_length=max_length,
+        tokens_per_batch=tokens_per_batch,
+        device=CPU,
+    )
+
+
+@pytest.mark.parametrize("budget", [1, 17, 100, 10_000])
+def test_batches_hold_every_text_once_within_the_budget(teacher_folder: Path, budget: int) -> None:
+    encoder = make_loaded(teacher_folder, tokens_per_batch=budget)
+    lengths = np.random.default_rng(0).integers(1, 33, 200).tolist()
+    batches = list(encoder.batches(lengths))
+    assert sorted(index for batch in batches for index in batch) == list(range(200))
+    for batch in batches:
+        assert len(batch) == 1 or len(batch) * max(lengths[index] for index in batch) <= budget
+    longest = [max(lengths[index] for index in batch) for batch in batches]
+    assert longest == sorted(longest, reverse=True)
+    assert list(encoder.batches([])) == []
+
+
+@pytest.mark.parametrize("pairs", [False, True])
+def test_logits_are_those_of_single_texts(teacher_folder: Path, pairs: bool) -> None:
+    rows = [*make_rows(40, seed=5), {"text": "", "text_pair": ""}, {"text": "goal " * 90, "text_pair": "song " * 90}]
+    texts = [row["text"] for row in rows]
+    partners = [row["text_pair"] for row in rows] if pairs else None
+    encoder = make_loaded(teacher_folder)
+    found = encoder.logits(texts, partners)
+    for index, text in enumerate(texts):
+        partner = None if partners is None else [partners[index]]
+        single = encoder.tokenizer([text], partner, truncation=True, max_length=32, return_tensors="pt")
+        with torch.inference_mode():
+            expected = encoder.model(**single).logits[0].numpy()
+        np.testing.assert_allclose(found[index], expected, atol=1e-5)
+    assert encoder.logits([]).shape == (0, 3)
+
+
+def test_card_says_what_a_teacher_is(teacher_folder: Path, encoder_folder: Path, tmp_path: Path) -> None:
+    card = read_teacher_card(TeacherRecipe(model=str(teacher_folder)))
+    assert card.names == NAMES
+    assert card.problem_type is None
+    encoder = read_teacher_card(TeacherRecipe(model=str(encoder_folder)))
+    assert encoder.names is None
+    assert encoder.identity != card.identity
+    score = read_teacher_card(TeacherRecipe(model=str(make_teacher(tmp_path / "score", labels=["score"]))))
+    assert score.problem_type == "regression"
+    several = make_teacher(tmp_path / "several", problem_type="multi_label_classification")
+    assert read_teacher_card(TeacherRecipe(model=str(several))).problem_type == "multi_label_classification"
+
+
+def test_missing_parts_are_named(teacher_folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"teacher\.model 'nobody/nothing' cannot be loaded"):
+        read_teacher_card(TeacherRecipe(model="nobody/nothing"))
+    bare = shutil.copytree(teacher_folder, tmp_path / "bare")
+    for file in bare.glob("tokenizer*"):
+        file.unlink()
+    with pytest.raises(ValueError, match="has no tokenizer"):
+        load_tokenizer(TeacherRecipe(model=str(bare)))
+    (bare / "model.safetensors").write_bytes(b"short")
+    with pytest.raises(ValueError, match="cannot be loaded"):
+        load_classifier(TeacherRecipe(model=str(bare)))
+
+
+def test_precision_of_labelling() -> None:
+    assert labelling_dtype("float32", CPU) == torch.float32
+    assert labelling_dtype("bfloat16", CPU) == torch.bfloat16
+    assert labelling_dtype("auto", CPU) in (torch.float32, torch.bfloat16)
+
+
+@pytest.mark.parametrize("trained", ["head", "all"])
+def test_fine_tuned_teacher_is_the_whole_model(
+    trained: Any, encoder_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(teacher_training, "_FEATURE_CHUNK", 7)
+    rows = make_rows(30, seed=6)
+    texts = [row["text"] for row in rows]
+    labels = torch.tensor([NAMES.index(row["label"]) for row in rows])
+    encoder = make_loaded(encoder_folder, num_labels=3)
+    before = {name: value.clone() for name, value in encoder.model.state_dict().items()}
+    recipe = TeacherRecipe(model=str(encoder_folder), fine_tune=trained, epochs=10, batch_size=8, lr=0.01)
+    fine_tune(
+        encoder,
+        (texts, None),
+        labels,
+        recipe=recipe,
+        problem_type="single_label_classification",
+        accelerator=Accelerator(cpu=True),
+        folder=tmp_path,
+        seed=0,
+        feature_dtype=torch.float32,
+    )
+    after = encoder.model.state_dict()
+    changed = {name for name, value in after.items() if not torch.equal(value, before[name])}
+    if trained == "head":
+        assert changed == {
+            "bert.pooler.dense.weight",
+            "bert.pooler.dense.bias",
+            "classifier.weight",
+            "classifier.bias",
+        }
+        assert len(list(tmp_path.glob("features-*.safetensors"))) == 5
+    else:
+        assert len(changed) > 20
+    assert not encoder.model.training
+    encoder.model.save_pretrained(tmp_path / "saved")
+    again = AutoModelForSequenceClassification.from_pretrained(tmp_path / "saved").eval()
+    with torch.inference_mode():
+        whole = again(**encoder.tokenizer(texts, padding=True, return_tensors="pt")).logits.numpy()
+    np.testing.assert_allclose(encoder.logits(texts), whole, atol=1e-5)
+    assert (whole.argmax(-1) == labels.numpy()).mean() > 0.5
+
+
+def test_head_on_features_gives_the_logits_of_the_whole_model(encoder_folder: Path, tmp_path: Path) -> None:
+    texts = [row["text"] for row in make_rows(20, seed=7)]
+    encoder = make_loaded(encoder_folder, num_labels=3)
+    expected = encoder.logits(texts)
+    encoded = encoder.encode(texts, None)
+    features = teacher_training._first_token_features(encoder, encoded, folder=tmp_path, dtype=torch.float32)
+    stub = teacher_training._FeatureEncoder(encoder.model.base_model)
+    encoder.model.bert = stub
+    forward = teacher_training._head_forward(encoder, stub, features)
+    with torch.inference_mode():
+        np.testing.assert_allclose(forward(list(range(20))).numpy(), expected, atol=1e-5)
+
+
+def test_loss_that_is_not_a_number_is_refused(encoder_folder: Path, tmp_path: Path) -> None:
+    encoder = make_loaded(encoder_folder, num_labels=3)
+    recipe = TeacherRecipe(model=str(encoder_folder), epochs=3, batch_size=2, lr=1e30)
+    with pytest.raises(ValueError, match=r"teacher's loss became .* lower teacher\.lr"):
+        fine_tune(
+            encoder,
+            (["goal", "song", "bank", "team"], None),
+            torch.tensor([0, 1, 2, 0]),
+            recipe=recipe,
+            problem_type="single_label_classification",
+            accelerator=Accelerator(cpu=True),
+            folder=tmp_path,
+            seed=0,
+            feature_dtype=torch.float32,
+        )

@@ -1,0 +1,142 @@
+"""Text sets as shards, and the teacher's logits beside them: every text once, in order."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from hf_sparse.distillation import labelling, texts
+from hf_sparse.distillation.label_space import LabelSpace
+from hf_sparse.distillation.labelling import has_given_logits, label_texts, read_logits
+from hf_sparse.distillation.recipe import DataRecipe, TextSet
+from hf_sparse.distillation.texts import num_texts, read_texts, shards, write_text_sets
+
+SPACE = LabelSpace.from_names(["even", "odd"], problem_type="single_label_classification", origin="a test")
+
+
+class LengthTeacher:
+    """Answers with the length of a text and its last figure; counts how often it is asked for each."""
+
+    def __init__(self, num_labels: int = 2) -> None:
+        self.asked: list[str] = []
+        self.model = type("Model", (), {"config": type("Config", (), {"num_labels": num_labels})})
+
+    def logits(self, texts: list[str], pairs: list[str] | None = None, *, bar: Any = None) -> Any:
+        """Answer."""
+        self.asked += texts
+        return np.array([[len(text), int(text[-1])] for text in texts], np.float32)
+
+
+@pytest.fixture(autouse=True)
+def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shards of 16 texts in row groups of 4, labelled in parts of 5."""
+    monkeypatch.setattr(texts, "SHARD_ROWS", 16)
+    monkeypatch.setattr(texts, "GROUP_ROWS", 4)
+    monkeypatch.setattr(labelling, "GROUP_ROWS", 4)
+    monkeypatch.setattr(labelling, "_PART_TEXTS", 5)
+
+
+def source(folder: Path, name: str, count: int, **settings: Any) -> TextSet:
+    """Write texts `<name> <number>` with their parity as label."""
+    rows = [{"text": f"{name} {i}", "text_pair": f"{name} pair {i}", "label": i % 2} for i in range(count)]
+    path = folder / f"{name}.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return TextSet(path=str(path), **settings)
+
+
+def write(folder: Path, **data: Any) -> dict[str, int]:
+    """Write text sets to `folder / "texts"`."""
+    (folder / "texts").mkdir(exist_ok=True)
+    return write_text_sets(DataRecipe(**data), folder / "texts", space=SPACE, seed=0, progress=False)
+
+
+def test_every_text_is_in_one_set(tmp_path: Path) -> None:
+    train = source(tmp_path, "train", 50, label_column="label")
+    corpus = [source(tmp_path, "first", 40), source(tmp_path, "second", 7)]
+    test = source(tmp_path, "test", 5, label_column="label")
+    counts = write(tmp_path, train=train, corpus=corpus, test=test, validation_size=8)
+    assert counts == {"train": 42, "corpus": 47, "validation": 8, "test": 5}
+    folder = tmp_path / "texts"
+    found = {name: list(read_texts(folder, name)) for name in counts}
+    assert sorted(found["train"] + found["validation"]) == sorted(f"train {i}" for i in range(50))
+    assert found["corpus"] == [f"first {i}" for i in range(40)] + [f"second {i}" for i in range(7)]
+    assert [pq.read_metadata(path).num_rows for path in shards(folder, "corpus")] == [16, 16, 15]
+    for path in shards(folder, "train"):
+        table = pq.read_table(path)
+        assert [int(text.split()[1]) % 2 for text in table["text"].to_pylist()] == table["label"].to_pylist()
+    assert {name: num_texts(folder, name) for name in counts} == counts
+
+
+def test_validation_from_the_corpus_or_a_source_of_its_own(tmp_path: Path) -> None:
+    corpus = [source(tmp_path, "corpus", 60)]
+    assert write(tmp_path, corpus=corpus, validation_size=5000)["validation"] == 12
+    both = list(read_texts(tmp_path / "texts", "corpus")) + list(read_texts(tmp_path / "texts", "validation"))
+    assert sorted(both) == sorted(f"corpus {i}" for i in range(60))
+    named = source(tmp_path, "validation", 9)
+    assert write(tmp_path, corpus=corpus, validation=named) == {"train": 0, "corpus": 60, "validation": 9, "test": 0}
+    assert len(shards(tmp_path / "texts", "validation")) == 1
+
+
+def test_pairs_are_read_side_by_side(tmp_path: Path) -> None:
+    write(tmp_path, train=source(tmp_path, "train", 10, text_pair_column="text_pair"), validation_size=1)
+    found = list(read_texts(tmp_path / "texts", "train"))
+    assert len(found) == 18
+    assert all(
+        second == first.replace("train", "train pair") for first, second in zip(found[::2], found[1::2], strict=True)
+    )
+
+
+@pytest.mark.parametrize(
+    ("sets", "message"),
+    [
+        ({"train": 0}, "holds no texts"),
+        ({"corpus": 0}, "neither data.train nor a data.corpus"),
+        ({"train": 4}, "no validation texts"),
+        ({"train": 20, "validation": 0}, "no validation texts"),
+    ],
+)
+def test_too_few_texts(tmp_path: Path, sets: dict[str, int], message: str) -> None:
+    (tmp_path / "empty.parquet").touch()
+    named: dict[str, Any] = {}
+    for name, count in sets.items():
+        source(tmp_path, name, max(count, 1))
+        found = TextSet(path=str(tmp_path / f"{name}.jsonl"), limit=count)
+        named[name] = [found] if name == "corpus" else found
+    with pytest.raises(ValueError, match=message):
+        write(tmp_path, **named)
+
+
+def test_half_given_logits_are_refused(tmp_path: Path) -> None:
+    corpus = [source(tmp_path, "first", 4, logits_path="first.parquet"), source(tmp_path, "second", 4)]
+    with pytest.raises(ValueError, match=r"data\.corpus\[1\] has no logits_path"):
+        write(tmp_path, corpus=corpus)
+
+
+def test_labels_every_text_once_and_goes_on(tmp_path: Path) -> None:
+    counts = write(tmp_path, train=source(tmp_path, "train", 50), corpus=[source(tmp_path, "corpus", 40)])
+    folder = tmp_path / "label"
+    folder.mkdir()
+    assert not has_given_logits(tmp_path / "texts")
+    teachers = [LengthTeacher(), LengthTeacher()]
+    for rank, teacher in enumerate(teachers):
+        label_texts(teacher, tmp_path / "texts", folder, num_labels=2, rank=rank, num_processes=2, progress=False)  # type: ignore[arg-type]
+    assert sorted(teachers[0].asked + teachers[1].asked) == sorted(
+        text for name in counts for text in read_texts(tmp_path / "texts", name)
+    )
+    for name in counts:
+        expected = [[len(text), int(text[-1])] for text in read_texts(tmp_path / "texts", name)]
+        np.testing.assert_array_equal(read_logits(folder, name).reshape(-1, 2), np.array(expected).reshape(-1, 2))
+    (folder / "corpus-00001.parquet").unlink()
+    again = LengthTeacher()
+    label_texts(again, tmp_path / "texts", folder, num_labels=2, progress=False)  # type: ignore[arg-type]
+    assert again.asked == [f"corpus {i}" for i in range(16, 32)]
+    assert not list(folder.glob("*.npy"))
+
+
+def test_other_number_of_outputs_is_refused(tmp_path: Path) -> None:
+    write(tmp_path, train=source(tmp_path, "train", 10))
+    with pytest.raises(ValueError, match="the teacher has 3 outputs, but the task has 2"):
+        label_texts(LengthTeacher(3), tmp_path / "texts", tmp_path, num_labels=2, progress=False)  # type: ignore[arg-type]

@@ -1,0 +1,92 @@
+"""The model card: front matter that parses, and every figure from the report."""
+
+from typing import Any
+
+import pytest
+import yaml
+from huggingface_hub import ModelCard
+
+from hf_sparse.distillation.reporting import format_summary
+from hf_sparse.hub.card import render_card
+
+SCORES = {
+    "single_label_classification": {"accuracy": 0.91, "macro_f1": 0.8765},
+    "multi_label_classification": {"accuracy": 0.91, "macro_f1": 0.8765, "micro_f1": 0.88, "subset_accuracy": 0.5},
+    "regression": {"mean_squared_error": 0.25, "pearson": 0.875},
+}
+
+
+def make_report(problem_type: str, *, speed: bool = True, gold: bool = True, base_model: str | None = "org/t") -> Any:
+    """Return a report as a run writes it."""
+    scores = SCORES[problem_type] if gold else {}
+    report: dict[str, Any] = {
+        "text_set": "test",
+        "problem_type": problem_type,
+        "labels": ["no", 'yes: "quoted"'],
+        "num_texts": {"train": 1000, "corpus": 50_000, "validation": 200, "test": 1234},
+        "teacher": {"model": "/some/where/teacher", "base_model": base_model, "fine_tuned": True} | scores,
+        "student": {"stage": "fine_tune"} | scores,
+        "retention": 1.0123 if gold else None,
+        "agreement": 0.9321,
+        "num_parameters": 64_001_234,
+        "num_ngrams": 1_000_000,
+        "stages": {},
+        "environment": {
+            "versions": {"torch": "2"},
+            "python": "3",
+            "machine": "x",
+            "processors": 2,
+            "accelerator": None,
+        },
+        "recipe": {"vocabulary": {"max_n": 4, "num_ngrams": 1_000_000}, "distil": {"epochs": 4}},
+    }
+    if speed:
+        report["texts_per_second"] = {"teacher": 30.4, "student": 54_321.0}
+        report["texts_per_second_range"] = {"teacher": [30, 31], "student": [54_000, 55_000]}
+        report["speedup"] = 1787.0
+        report["speed_conditions"] = {
+            "texts": 256,
+            "mean_words": 235.2,
+            "threads": 1,
+            "device": "cpu",
+            "teacher": "float32",
+            "student": "float32",
+        }
+    return report
+
+
+@pytest.mark.parametrize("problem_type", SCORES)
+@pytest.mark.parametrize("speed", [True, False])
+@pytest.mark.parametrize("gold", [True, False])
+@pytest.mark.parametrize("base_model", ["org/t", None])
+def test_card_holds_the_figures(problem_type: str, speed: bool, gold: bool, base_model: str | None) -> None:
+    report = make_report(problem_type, speed=speed, gold=gold, base_model=base_model)
+    card = render_card(report)
+    front, body = card.split("---\n", 2)[1:]
+    metadata = yaml.safe_load(front)
+    assert metadata["pipeline_tag"] == "text-classification"
+    assert metadata.get("base_model") == base_model
+    assert ModelCard(card).data.library_name == "transformers"
+    assert "1,000,000" in body
+    assert "1,234 test texts" in body
+    assert ("54,321" in body) == speed
+    assert ("keeps 101.23 %" in body) == gold
+    assert "/some/where" not in card
+    assert "{{" not in card
+    assert "{%" not in card
+
+
+@pytest.mark.parametrize("problem_type", SCORES)
+def test_table_has_as_many_cells_as_columns(problem_type: str) -> None:
+    lines = [line for line in render_card(make_report(problem_type)).splitlines() if line.startswith("|")]
+    assert len({line.count("|") for line in lines}) == 1
+    assert [line.split("|")[1].strip() for line in lines[2:4]] == ["teacher", "student"]
+
+
+@pytest.mark.parametrize("problem_type", SCORES)
+def test_summary_is_a_table(problem_type: str) -> None:
+    lines = format_summary(make_report(problem_type)).splitlines()
+    assert len({len(line) for line in lines[:3]}) == 1
+    assert [line.split()[0] for line in lines[1:3]] == ["teacher", "student"]
+    assert lines[3] == "retention 1.0123, agreement 0.9321, 64,001,234 parameters, 1,787 times faster"
+    assert format_summary(make_report(problem_type, gold=False, speed=False)).endswith("64,001,234 parameters")
