@@ -139,3 +139,22 @@ def test_recipe_taken_back_after_a_kill_in_save_gives_the_first_student(
     assert killed.status == KILLED, killed.err
     assert launch("--config", str(path)).status == 0
     assert contents(run, made_as=reference("classifier")) == expected
+
+
+@pytest.mark.parametrize("pooling", ["attentive", "mean"])
+def test_other_optimiser_and_pooling_go_on_to_the_same_bytes(
+    pooling: str, launch: Launcher, reference: Reference, task: Path, tmp_path: Path
+) -> None:
+    students = []
+    for name, kill in (("undisturbed", ""), ("killed", "student: after the third checkpoint")):
+        run = tmp_path / name
+        copy_run(reference("classifier"), run, before="distil")
+        changes = {"distil__optimizer": "lazy_adam", "student__pooling": pooling, "distil__lr": 0.01}
+        command = ["--config", str(write_recipe(recipe(task, run, fine_tune__epochs=0, **changes), tmp_path))]
+        if kill:
+            assert launch(*command, kill=kill).status == KILLED
+        ended = launch(*command)
+        assert ended.status == 0, ended.err
+        assert ("goes on at batch 3" in ended.err) == bool(kill)
+        students.append((run / "student" / "model.safetensors").read_bytes())
+    assert students[0] == students[1]
