@@ -53,5 +53,8 @@ format: $(VENV)/.ready  ## format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+unicode-table: $(VENV)/.ready  ## write the pinned table of code points anew (needs Python 3.11)
+	$(BIN)/python -m hf_sparse.vocabulary.unicode_table
+
 clean:  ## remove what the verbs made
 	rm -rf $(VENV) .venv-oldest runs .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,45 @@
+"""What the README shows works."""
+
+import re
+import sys
+from pathlib import Path
+
+import jsonargparse
+import pytest
+
+from hf_sparse.distillation.recipe import Recipe
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+
+
+@pytest.mark.parametrize("code", blocks("python"))
+def test_python_runs(code: str, student_folder: Path) -> None:
+    assert "runs/quickstart/student" in code
+    lines = code.replace("runs/quickstart/student", str(student_folder)).splitlines()
+    exec("\n".join(line for line in lines if "push_to_hub" not in line), {})
+
+
+def test_the_recipe_is_a_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (recipe,) = blocks("yaml")
+    path = tmp_path / "recipe.yaml"
+    path.write_text(recipe, encoding="utf-8")
+    monkeypatch.setattr(sys, "argv", ["distill.py", "--config", str(path)])
+    found = jsonargparse.auto_cli(Recipe, as_positional=False)
+    assert found.output_dir == "runs/mine"
+    assert found.data.corpus[0].text_column == "body"
+
+
+def test_files_and_verbs_it_names_are_there() -> None:
+    for link in re.findall(r"\]\((?!http)([^)#]+)\)", README):
+        assert (ROOT / link).exists(), link
+    verbs = (ROOT / "Makefile").read_text(encoding="utf-8")
+    contributing = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    for verb in re.findall(r"(?:^|`)make ([a-z-]+)", README + contributing, flags=re.MULTILINE):
+        assert f"\n{verb}:" in verbs, verb
+    for path in re.findall(r"recipes/[\w./-]+\.(?:py|yaml)", README):
+        assert (ROOT / path).exists(), path
