@@ -18,7 +18,8 @@ from hf_sparse.distillation.stages import file_sha256
 
 logger = logging.getLogger(__name__)
 
-_WEIGHTS = ("*.safetensors", "*.bin", "*.json")
+# Weights, configuration, tokenizer and code; a changed README changes nothing.
+_TEACHER_FILES = ("*.safetensors", "*.bin", "*.json", "*.txt", "*.model", "*.py")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,6 +179,6 @@ def _load(kind: Any, recipe: TeacherRecipe, **options: Any) -> Any:
 def _identity(recipe: TeacherRecipe, commit: str | None) -> object:
     folder = Path(recipe.model)
     if folder.is_dir():
-        files = sorted({path for pattern in _WEIGHTS for path in folder.glob(pattern)})
+        files = sorted({path for pattern in _TEACHER_FILES for path in folder.glob(pattern)})
         return {path.name: file_sha256(path) for path in files}
     return [recipe.model, recipe.revision, commit]

@@ -60,9 +60,9 @@ class ValidationScore:
     loss: float
     primary: float | None
 
-    def rank(self, *, by_loss: bool) -> float:
-        """Return a number that is larger for a better student."""
-        return -self.loss if by_loss or self.primary is None else self.primary
+    def rank(self, *, by_loss: bool) -> tuple[float, float]:
+        """Return what is larger for a better student: the primary metric, then the smaller loss."""
+        return (0.0 if by_loss or self.primary is None else self.primary, -self.loss)
 
 
 class StudentTrainer:
