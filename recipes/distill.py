@@ -23,6 +23,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from hf_sparse.distillation.recipe import Recipe
 from hf_sparse.distillation.run import DistillationRun
+from hf_sparse.distillation.trackers import require_trackers
 
 
 def main() -> None:
@@ -31,6 +32,7 @@ def main() -> None:
     disable_progress_bar()
     # Other processes wait for the first one while it counts, fine-tunes or evaluates.
     patience = InitProcessGroupKwargs(timeout=timedelta(days=7))
+    require_trackers(recipe.trackers)
     accelerator = Accelerator(
         log_with=recipe.trackers or None, project_dir=recipe.output_dir, kwargs_handlers=[patience]
     )

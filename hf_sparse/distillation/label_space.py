@@ -1,6 +1,6 @@
 """What the labels of a task are: the problem type, the names of the labels, and the way from raw values to ids."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,24 +10,77 @@ from hf_sparse.distillation.recipe import ProblemType
 
 
 @dataclass(frozen=True, kw_only=True)
+class SeenLabels:
+    """The labels that occur in data.
+
+    Attributes:
+        values: The distinct ones; those within lists one by one, Booleans and whole floats as the integers they are.
+        lists: Whether a text has a list of them.
+        floats: Whether there are floats.
+    """
+
+    values: frozenset[object]
+    lists: bool
+    floats: bool
+
+    @classmethod
+    def of(cls, labels: Iterable[object]) -> "SeenLabels":
+        """Collect the labels of texts; None and NaN are no labels."""
+        values: set[object] = set()
+        lists = floats = False
+        for label in labels:
+            several = label if isinstance(label, list) else [label]
+            lists |= isinstance(label, list)
+            floats |= any(isinstance(value, float) for value in several)
+            values.update(map(_whole_number, several))
+        real = {value for value in values if value is not None and value == value}  # NaN equals nothing
+        return cls(values=frozenset(real), lists=lists, floats=floats)
+
+    def problem_type(self, *, are_named: bool = False) -> ProblemType:
+        """Tell what task the labels belong to: lists are multi-label, fractions a regression.
+
+        Args:
+            are_named: Whether the recipe maps them to names, so that they are no scores.
+
+        Raises:
+            ValueError: If all are whole numbers written as floats: those may be classes or scores.
+        """
+        if self.lists:
+            return "multi_label_classification"
+        if not are_named and self.floats and all(isinstance(value, int | float) for value in self.values):
+            if any(isinstance(value, float) for value in self.values):
+                return "regression"
+            raise ValueError(
+                f"the labels of data.train are whole numbers written as floats ({self._shown()}), which may be "
+                "classes or scores; set data.problem_type to single_label_classification or regression"
+            )
+        return "single_label_classification"
+
+    def _shown(self) -> str:
+        return ", ".join(sorted(map(str, self.values))[:20])
+
+
+@dataclass(frozen=True, kw_only=True)
 class LabelSpace:
     """The labels of a task.
 
     Attributes:
         problem_type: Single-label, multi-label or regression.
         names: Names of the C labels in the order of their ids; one name for regression.
-        values: For each raw value in the data (as a string) the id it stands for.
+        values: For each string in the data the id it stands for.
+        numbers: For each integer in the data the id it stands for; None if integers may be names as well as ids.
         origin: Where the names come from, for error messages.
     """
 
     problem_type: ProblemType
     names: tuple[str, ...]
     values: dict[str, int]
+    numbers: dict[int, int] | None
     origin: str
 
     @classmethod
     def from_recipe(
-        cls, labels: dict[str, str], *, problem_type: ProblemType, names: Sequence[str] | None
+        cls, labels: Mapping[int | str, str], *, problem_type: ProblemType, names: Sequence[str] | None
     ) -> "LabelSpace":
         """Make the space that the recipe's mapping from values to names describes.
 
@@ -46,36 +99,67 @@ class LabelSpace:
                     f"data.labels maps {value!r} to {name!r}, which is not a label of the teacher "
                     f"({', '.join(map(repr, known))})"
                 )
-        values = {value: known.index(name) for value, name in labels.items()}
-        return cls(problem_type=problem_type, names=tuple(known), values=values, origin="data.labels")
+        values = {str(value): known.index(name) for value, name in labels.items()}
+        return cls(
+            problem_type=problem_type,
+            names=tuple(known),
+            values=values,
+            numbers=_numbers_among(values),
+            origin="data.labels",
+        )
 
     @classmethod
-    def from_names(cls, names: Sequence[str], *, problem_type: ProblemType, origin: str) -> "LabelSpace":
-        """Make the space of given names; in the data a label is then its name or its id."""
-        values = {str(index): index for index in range(len(names))} | {name: i for i, name in enumerate(names)}
-        return cls(problem_type=problem_type, names=tuple(names), values=values, origin=origin)
+    def from_names(
+        cls, names: Sequence[str], *, problem_type: ProblemType, origin: str, integers_are_ids: bool = False
+    ) -> "LabelSpace":
+        """Make the space of given names; in the data a label is then its name or its id.
+
+        Where names are numbers themselves, a string is a name and nothing else, and an integer is refused unless it
+        means the same label as a name and as an id, or is known to be an id.
+        """
+        values = {name: index for index, name in enumerate(names)}
+        numbers: dict[int, int] | None = {index: index for index in range(len(names))}
+        named = _numbers_among(values)
+        if not named:
+            values = {str(index): index for index in range(len(names))} | values
+        elif not integers_are_ids and any(number != index for number, index in named.items()):
+            numbers = None
+        return cls(problem_type=problem_type, names=tuple(names), values=values, numbers=numbers, origin=origin)
 
     @classmethod
-    def from_data(cls, labels: Iterable[object], *, problem_type: ProblemType) -> "LabelSpace":
-        """Make the space of the labels that occur: strings sorted, or integers from 0 to the largest.
+    def from_data(cls, seen: SeenLabels, *, problem_type: ProblemType) -> "LabelSpace":
+        """Make the space of the labels that occur: integers 0 to C-1 without a gap as LABEL_0, ..., others by value.
 
         Raises:
-            ValueError: If fewer than two occur (one for multi-label).
+            ValueError: If fewer than two occur (one for multi-label), or a negative one.
         """
-        seen: set[object] = set()
-        for label in labels:
-            seen.update(map(_whole_number, label if isinstance(label, list) else [label]))
-        seen.discard(None)
-        if len(seen) < (1 if problem_type == "multi_label_classification" else 2):
+        if len(seen.values) < (1 if problem_type == "multi_label_classification" else 2):
             raise ValueError(
-                f"the labels of data.train are {sorted(map(str, seen))}, but a classifier needs two at least; correct "
-                "data.train.label_column, or set data.problem_type"
+                f"the labels of data.train are {sorted(map(str, seen.values))}, but a classifier needs two at least; "
+                "correct data.train.label_column, or set data.problem_type"
             )
-        if all(isinstance(label, int) for label in seen):
-            names = [f"LABEL_{index}" for index in range(max((int(str(i)) for i in seen), default=-1) + 1)]
+        integers = sorted(value for value in seen.values if isinstance(value, int))
+        if integers and integers[0] < 0:
+            raise ValueError(
+                f"data.train has the label {integers[0]}, which often stands for no label; remove such rows, or name "
+                "all labels in data.labels"
+            )
+        origin = "the labels of data.train"
+        if len(integers) == len(seen.values):
+            if integers == list(range(len(integers))):
+                names = [f"LABEL_{index}" for index in integers]
+                return cls.from_names(names, problem_type=problem_type, origin=origin)
+            ordered = [str(value) for value in integers]
         else:
-            names = sorted(str(label) for label in seen)
-        return cls.from_names(names, problem_type=problem_type, origin="the labels of data.train")
+            ordered = sorted({str(value) for value in seen.values})
+        values = {name: index for index, name in enumerate(ordered)}
+        return cls(
+            problem_type=problem_type,
+            names=tuple(ordered),
+            values=values,
+            numbers={number: values[str(number)] for number in integers},
+            origin=origin,
+        )
 
     @property
     def num_labels(self) -> int:
@@ -103,14 +187,37 @@ class LabelSpace:
         return pa.FixedSizeListArray.from_arrays(hot.reshape(-1), self.num_labels).cast(pa.list_(pa.float32()))
 
     def _id(self, value: object, *, where: str) -> int:
-        found = self.values.get(str(_whole_number(value)))
-        if found is None:
-            known = ", ".join(map(repr, list(self.values)[:20]))
+        if isinstance(value, list) and self.problem_type == "single_label_classification":
             raise ValueError(
-                f"{where!r} has the label {value!r}, which is outside {self.origin} ({known}); "
+                f"{where!r} has the label {value!r}, which is outside {self.origin} ({self._known()}); for lists of "
+                "labels set data.problem_type to multi_label_classification"
+            )
+        found = self._find(value)
+        if found is None:
+            raise ValueError(
+                f"{where!r} has the label {value!r}, which is outside {self.origin} ({self._known()}); "
                 "correct the data or map it in data.labels"
             )
         return found
+
+    def _find(self, value: object) -> int | None:
+        if isinstance(value, bool):
+            # Readers turn the words true and false into Booleans; they may be names.
+            for word in (str(value), str(value).lower()):
+                if word in self.values:
+                    return self.values[word]
+        value = _whole_number(value)
+        if not isinstance(value, int):
+            return self.values.get(str(value)) if value is not None else None
+        if self.numbers is None:
+            raise ValueError(
+                f"the label {value} is ambiguous, because {self.origin} ({self._known()}) are numbers themselves: it "
+                "may be a name or an id; map the values to names in data.labels"
+            )
+        return self.numbers.get(value)
+
+    def _known(self) -> str:
+        return ", ".join(map(repr, list(self.values)[:20]))
 
 
 def _whole_number(value: object) -> object:
@@ -118,6 +225,19 @@ def _whole_number(value: object) -> object:
     if isinstance(value, bool) or (isinstance(value, float) and value.is_integer()):
         return int(value)
     return value
+
+
+def _numbers_among(values: Mapping[str, int]) -> dict[int, int]:
+    """Return the ids of those strings that are whole numbers, by that number."""
+    found = {}
+    for value, index in values.items():
+        try:
+            number = float(value)
+        except ValueError:
+            continue
+        if number.is_integer():
+            found[int(number)] = index
+    return found
 
 
 def _numbers(labels: pa.Array, *, where: str) -> pa.Array:

@@ -66,7 +66,7 @@ def label_texts(
                 _remove_parts(folder, path)
                 raise ValueError(
                     f"the teacher's logits of {path.name} are not all finite; set label.dtype to float32, or correct "
-                    "the teacher or logits_path"
+                    "the teacher"
                 )
             _write_logits(logits, folder / path.name)
             _remove_parts(folder, path)

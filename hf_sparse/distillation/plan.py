@@ -5,6 +5,7 @@ redoes exactly what the change reaches.
 """
 
 import dataclasses
+import hashlib
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,10 @@ from typing import Any
 import torch
 
 import hf_sparse
-from hf_sparse.distillation.label_space import LabelSpace
-from hf_sparse.distillation.recipe import Recipe, TrainingRecipe
-from hf_sparse.distillation.sources import source_fingerprint
+from hf_sparse.distillation.label_space import LabelSpace, SeenLabels
+from hf_sparse.distillation.recipe import ProblemType, Recipe, TrainingRecipe
+from hf_sparse.distillation.recipe_checks import has_training
+from hf_sparse.distillation.sources import class_names, source_fingerprint
 from hf_sparse.distillation.stages import Stage
 from hf_sparse.distillation.teacher import (
     TeacherCard,
@@ -25,9 +27,10 @@ from hf_sparse.distillation.teacher import (
     read_teacher_card,
 )
 from hf_sparse.distillation.texts import labels_of
+from hf_sparse.vocabulary.word_tokenizer import read_tokenizer
 
-# Settings that change how long a run takes, but not what comes out.
-_WITHOUT_EFFECT = {"checkpoint_minutes"}
+# Settings that change how long a run takes or what a card says, but not what comes out of a training.
+_WITHOUT_EFFECT = {"checkpoint_minutes", "base_model"}
 
 
 class RunPlan:
@@ -36,11 +39,13 @@ class RunPlan:
     Args:
         recipe: What to do.
         device: Where the teacher runs; its precision depends on it.
+        mixed_precision: Precision in which teacher and student are trained ("no", "bf16", ...).
     """
 
-    def __init__(self, recipe: Recipe, *, device: torch.device) -> None:
+    def __init__(self, recipe: Recipe, *, device: torch.device, mixed_precision: str = "no") -> None:
         self.recipe = recipe
         self.device = device
+        self.mixed_precision = mixed_precision
         self.folder = Path(recipe.output_dir)
 
     @cached_property
@@ -50,22 +55,42 @@ class RunPlan:
 
     @cached_property
     def space(self) -> LabelSpace:
-        """The labels of the task."""
+        """The labels of the task: those of the recipe, of the teacher, or of D_train where the teacher has no head."""
         data, card = self.recipe.data, self.teacher_card
-        problem_type = data.problem_type or card.problem_type or "single_label_classification"
+        problem_type = data.problem_type or card.problem_type
+        if card.names is not None and problem_type is None:
+            problem_type = "single_label_classification"
         if problem_type == "regression":
-            return LabelSpace.from_names(["score"], problem_type=problem_type, origin="a regression")
-        if data.labels is not None:
-            return LabelSpace.from_recipe(data.labels, problem_type=problem_type, names=card.names)
-        if card.names is not None:
+            return _regression()
+        if card.names is not None and problem_type is not None:
+            if data.labels is not None:
+                return LabelSpace.from_recipe(data.labels, problem_type=problem_type, names=card.names)
             origin = f"the labels of teacher {self.recipe.teacher.model!r}"
             return LabelSpace.from_names(card.names, problem_type=problem_type, origin=origin)
+        return self._space_of_data(problem_type)
+
+    def _space_of_data(self, problem_type: ProblemType | None) -> LabelSpace:
+        """Return the labels for a teacher without a head, on which it is fine-tuned."""
+        data = self.recipe.data
         if data.train is None or data.train.label_column is None:
             raise ValueError(
                 f"teacher {self.recipe.teacher.model!r} has no classification head and data.train names no "
                 "label_column; name one to fine-tune the head on, or a teacher that is a sequence classifier"
             )
-        return LabelSpace.from_data(labels_of(data.train), problem_type=problem_type)
+        if data.labels is not None and problem_type is not None:
+            return LabelSpace.from_recipe(data.labels, problem_type=problem_type, names=None)
+        seen = SeenLabels.of(labels_of(data.train))
+        if problem_type is None:
+            problem_type = seen.problem_type(are_named=data.labels is not None)
+        if problem_type == "regression":
+            return _regression()
+        if data.labels is not None:
+            return LabelSpace.from_recipe(data.labels, problem_type=problem_type, names=None)
+        names = class_names(data.train)
+        if names is not None:
+            origin = f"the class names of {data.train.path!r}"
+            return LabelSpace.from_names(names, problem_type=problem_type, origin=origin, integers_are_ids=True)
+        return LabelSpace.from_data(seen, problem_type=problem_type)
 
     @cached_property
     def texts_stage(self) -> Stage:
@@ -83,14 +108,22 @@ class RunPlan:
     @cached_property
     def vocabulary_stage(self) -> Stage:
         """Counts the n-grams."""
-        return self._stage("vocabulary", {"texts": self.texts_stage.key, "recipe": self.recipe.vocabulary})
+        recipe = self.recipe.vocabulary
+        tokenizer = read_tokenizer(recipe.word_rule)
+        inputs = {"texts": self.texts_stage.key, "recipe": recipe}
+        # The rule is only the tokenizer's name; what that name stands for may change.
+        return self._stage("vocabulary", inputs | {"tokenizer": tokenizer and hashlib.sha256(tokenizer).hexdigest()})
 
     @cached_property
     def teacher_stage(self) -> Stage:
         """Fine-tunes the teacher, if it has no head."""
         inputs: dict[str, Any] = {"identity": self.teacher_card.identity}
+        recipe = self.recipe.teacher
         if self.needs_fine_tuning:
-            inputs |= {"texts": self.texts_stage.key, "recipe": self.recipe.teacher, "seed": self.recipe.seed}
+            inputs |= {"texts": self.texts_stage.key, "recipe": recipe, "seed": self.recipe.seed}
+            inputs |= {"mixed_precision": self.mixed_precision}
+            if recipe.fine_tune == "head":
+                inputs["feature_dtype"] = str(labelling_dtype(self.recipe.label.dtype, self.device))
         return self._stage("teacher", inputs)
 
     @cached_property
@@ -170,16 +203,11 @@ class RunPlan:
     def student_stages(self) -> list[Stage]:
         """Return what must be there before students can be compared."""
         stages = [self.texts_stage, self.vocabulary_stage, self.label_stage, self.distil_stage]
-        if self.has_training(self.recipe.fine_tune):
+        if has_training(self.recipe, self.recipe.fine_tune):
             stages.append(self.fine_tune_stage)
-        if self.has_training(self.recipe.from_scratch):
+        if has_training(self.recipe, self.recipe.from_scratch):
             stages.append(self.from_scratch_stage)
         return stages
-
-    def has_training(self, recipe: TrainingRecipe) -> bool:
-        """Tell whether a training on gold labels is asked for and there are labels."""
-        train = self.recipe.data.train
-        return recipe.epochs > 0 and train is not None and train.label_column is not None
 
     def _stage(self, name: str, inputs: dict[str, Any]) -> Stage:
         plain = {key: _plain(value) for key, value in inputs.items()}
@@ -187,7 +215,11 @@ class RunPlan:
 
     def _training_stage(self, name: str, recipe: TrainingRecipe, **keys: str) -> Stage:
         inputs = {"vocabulary": self.vocabulary_stage.key, "student": self.recipe.student, "recipe": recipe}
-        return self._stage(name, inputs | {"seed": self.recipe.seed} | keys)
+        return self._stage(name, inputs | {"seed": self.recipe.seed, "mixed_precision": self.mixed_precision} | keys)
+
+
+def _regression() -> LabelSpace:
+    return LabelSpace.from_names(["score"], problem_type="regression", origin="a regression")
 
 
 def _plain(value: Any) -> Any:

@@ -8,29 +8,12 @@ import math
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
+from hf_sparse.distillation.recipe_checks import ABOVE_ZERO, BELOW_ONE, check_bounds, check_recipe
+
 ProblemType = Literal["single_label_classification", "multi_label_classification", "regression"]
 StageName = Literal[
     "texts", "vocabulary", "teacher", "label", "distil", "fine_tune", "from_scratch", "evaluate", "save"
 ]
-
-
-_ABOVE_ZERO = math.ulp(0.0)
-_BELOW_ONE = 1 - math.ulp(0.5)
-
-
-def _check(section: str, recipe: object, **bounds: tuple[float, float]) -> None:
-    """Check numbers of a part of the recipe against their bounds, both allowed.
-
-    Raises:
-        ValueError: If one is outside; it is named.
-    """
-    for name, (low, high) in bounds.items():
-        value = getattr(recipe, name)
-        if not low <= value <= high:
-            first, last = ("above 0" if low == _ABOVE_ZERO else f"at least {low}"), ""
-            if high != math.inf:
-                last = " and below 1" if high == _BELOW_ONE else f" and at most {high}"
-            raise ValueError(f"{section}.{name} is {value}, but must be {first}{last}")
 
 
 @dataclass(kw_only=True)
@@ -75,9 +58,10 @@ class DataRecipe:
             (out of the corpus where there is no `train`).
         test: Texts that only the report sees.
         validation_size: Number of texts held out when `validation` is null; at most a fifth is taken.
-        problem_type: What the labels are; null takes it from the teacher's config.
+        problem_type: What the labels are; null takes it from the teacher's config, or from D_train when the teacher
+            has no head (lists are multi-label, fractions a regression).
         labels: Names of the labels, from the value in the label column to the name, in the order of their ids
-            (`{"1": world, "2": sports}`); null takes the teacher's names, or those in the data when it has no head.
+            (`{1: world, 2: sports}`); null takes the teacher's names, or those in the data when it has no head.
     """
 
     train: TextSet | None = None
@@ -86,10 +70,25 @@ class DataRecipe:
     test: TextSet | None = None
     validation_size: int = 5000
     problem_type: ProblemType | None = None
-    labels: dict[str, str] | None = None
+    labels: dict[int | str, str] | None = None
 
     def __post_init__(self) -> None:
-        _check("data", self, validation_size=(0, math.inf))
+        check_bounds("data", self, validation_size=(0, math.inf))
+        for name, text_set in self.text_sets().items():
+            check_bounds(f"data.{name}", text_set, limit=(1, math.inf))
+        if self.labels is not None:  # YAML reads 0 as a number; written out again it is the same key
+            self.labels = {str(value): name for value, name in self.labels.items()}
+
+    def text_sets(self) -> dict[str, TextSet]:
+        """Return the text sets that the recipe names, by their key below `data`."""
+        named = {"train": self.train, "validation": self.validation, "test": self.test}
+        named |= {f"corpus[{index}]": source for index, source in enumerate(self.corpus)}
+        return {name: source for name, source in named.items() if source is not None}
+
+    @property
+    def has_gold_labels(self) -> bool:
+        """Whether D_train has labels."""
+        return self.train is not None and self.train.label_column is not None
 
 
 @dataclass(kw_only=True)
@@ -114,7 +113,7 @@ class VocabularyRecipe:
     include_train: bool = True
 
     def __post_init__(self) -> None:
-        _check("vocabulary", self, num_ngrams=(1, math.inf), max_n=(1, math.inf), min_documents=(1, math.inf))
+        check_bounds("vocabulary", self, num_ngrams=(1, math.inf), max_n=(1, math.inf), min_documents=(1, math.inf))
 
 
 @dataclass(kw_only=True)
@@ -148,7 +147,16 @@ class TeacherRecipe:
     warmup_ratio: float = 0.1
 
     def __post_init__(self) -> None:
-        _check("teacher", self, max_length=(1, math.inf), epochs=(1, math.inf), batch_size=(1, math.inf))
+        check_bounds(
+            "teacher",
+            self,
+            max_length=(1, math.inf),
+            epochs=(1, math.inf),
+            batch_size=(1, math.inf),
+            lr=(ABOVE_ZERO, math.inf),
+            weight_decay=(0, math.inf),
+            warmup_ratio=(0, 1),
+        )
 
 
 @dataclass(kw_only=True)
@@ -163,6 +171,9 @@ class LabelRecipe:
     tokens_per_batch: int = 8192
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
 
+    def __post_init__(self) -> None:
+        check_bounds("label", self, tokens_per_batch=(1, math.inf))
+
 
 @dataclass(kw_only=True)
 class StudentRecipe:
@@ -176,7 +187,11 @@ class StudentRecipe:
     block_rows: int = 1_048_576
 
     def __post_init__(self) -> None:
-        _check("student", self, embedding_size=(1, math.inf), hidden_dropout=(0, _BELOW_ONE), block_rows=(1, math.inf))
+        check_bounds(
+            "student", self, embedding_size=(1, math.inf), hidden_dropout=(0, BELOW_ONE), block_rows=(1, math.inf)
+        )
+        if any(width < 1 for width in self.hidden_sizes or []):
+            raise ValueError(f"student.hidden_sizes is {self.hidden_sizes}, but each width must be at least 1")
 
 
 @dataclass(kw_only=True)
@@ -201,7 +216,7 @@ class TrainingRecipe:
         checkpoint_minutes: Time between checkpoints.
     """
 
-    _stage: ClassVar[str] = "training"
+    stage_name: ClassVar[str] = "training"
 
     epochs: int = 4
     batch_size: int = 256
@@ -219,15 +234,22 @@ class TrainingRecipe:
     checkpoint_minutes: float = 2.0
 
     def __post_init__(self) -> None:
-        _check(
-            self._stage,
+        check_bounds(
+            self.stage_name,
             self,
             epochs=(0, math.inf),
             batch_size=(1, math.inf),
-            ngram_dropout=(0, _BELOW_ONE),
-            temperature=(_ABOVE_ZERO, math.inf),
+            lr=(ABOVE_ZERO, math.inf),
+            head_lr=(ABOVE_ZERO, math.inf),
+            weight_decay=(0, math.inf),
+            warmup_ratio=(0, 1),
+            ngram_dropout=(0, BELOW_ONE),
+            max_grad_norm=(ABOVE_ZERO, math.inf),
+            temperature=(ABOVE_ZERO, math.inf),
             gold_weight=(0, 1),
+            max_length=(1, math.inf),
             evals_per_epoch=(1, math.inf),
+            checkpoint_minutes=(0, math.inf),
         )
 
 
@@ -236,10 +258,11 @@ class DistilRecipe(TrainingRecipe):
     """Distillation on C and D_train.
 
     Attributes:
-        include_train: Distil on D_train too; false is the paper's privacy setting.
+        include_train: Distil on D_train too; false is the paper's privacy setting, which allows no fine-tuning
+            on D_train either.
     """
 
-    _stage = "distil"
+    stage_name = "distil"
 
     include_train: bool = True
 
@@ -248,7 +271,7 @@ class DistilRecipe(TrainingRecipe):
 class FineTuneRecipe(TrainingRecipe):
     """Fine-tuning of the distilled student on D_train, kept only if it is better on validation data."""
 
-    _stage = "fine_tune"
+    stage_name = "fine_tune"
 
     epochs: int = 3
     gold_weight: float = 1.0
@@ -258,7 +281,7 @@ class FineTuneRecipe(TrainingRecipe):
 class FromScratchRecipe(TrainingRecipe):
     """A student of the same shape that never sees the teacher, for comparison; off unless it has epochs."""
 
-    _stage = "from_scratch"
+    stage_name = "from_scratch"
 
     epochs: int = 0
     gold_weight: float = 1.0
@@ -275,6 +298,9 @@ class EvaluateRecipe:
 
     speed_seconds: float = 15.0
     batch_size: int = 256
+
+    def __post_init__(self) -> None:
+        check_bounds("evaluate", self, speed_seconds=(0, math.inf), batch_size=(1, math.inf))
 
 
 @dataclass(kw_only=True)
@@ -312,3 +338,7 @@ class Recipe:
     stages: list[StageName] | None = None
     num_processes: int | None = None
     trackers: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        check_bounds("", self, seed=(0, math.inf), num_processes=(1, math.inf))
+        check_recipe(self)  # A public method of this class would be a subcommand of the command line.

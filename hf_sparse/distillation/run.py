@@ -17,6 +17,7 @@ from hf_sparse.distillation import student_stages
 from hf_sparse.distillation.labelling import has_given_logits, label_texts
 from hf_sparse.distillation.plan import RunPlan
 from hf_sparse.distillation.recipe import Recipe
+from hf_sparse.distillation.recipe_checks import has_training
 from hf_sparse.distillation.reporting import format_summary, make_report, publish_report, save_student
 from hf_sparse.distillation.stages import Stage, disk_full_named, write_json
 from hf_sparse.distillation.teacher import (
@@ -47,7 +48,7 @@ class DistillationRun(RunPlan):
                 f"the recipe asks for num_processes: {wanted}, but {accelerator.num_processes} were launched; on CPUs "
                 f"use `accelerate launch --multi_gpu --num_processes {wanted}` with ACCELERATE_USE_CPU=true"
             )
-        super().__init__(recipe, device=accelerator.device)
+        super().__init__(recipe, device=accelerator.device, mixed_precision=accelerator.mixed_precision)
         self.accelerator = accelerator
         self.folder.mkdir(parents=True, exist_ok=True)
         self._is_main = accelerator.is_main_process
@@ -158,7 +159,7 @@ class DistillationRun(RunPlan):
 
     def fine_tune(self) -> None:
         """Train the distilled student on D_train; `evaluate` keeps it only if validation data says so."""
-        if not self.has_training(self.recipe.fine_tune):
+        if not has_training(self.recipe, self.recipe.fine_tune):
             return
 
         def work(folder: Path) -> None:
@@ -172,7 +173,7 @@ class DistillationRun(RunPlan):
 
     def from_scratch(self) -> None:
         """Train a student of the same shape on the gold labels of D_train alone."""
-        if not self.has_training(self.recipe.from_scratch):
+        if not has_training(self.recipe, self.recipe.from_scratch):
             return
 
         def work(folder: Path) -> None:

@@ -4,17 +4,24 @@ Files are read one at a time and in batches, so that nothing has to fit into mem
 """
 
 import glob
+import re
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
+from huggingface_hub import constants, hf_hub_download
+from huggingface_hub.file_download import repo_folder_name
 
 from hf_sparse.distillation.recipe import TextSet
 from hf_sparse.distillation.stages import file_sha256
 
 BATCH_ROWS = 1024
+_COMMIT = re.compile("[0-9a-f]{40}")
 _READERS = {
     ".parquet": "parquet",
     ".csv": "csv",
@@ -47,19 +54,65 @@ def local_files(path: str) -> list[Path]:
 
 
 def source_fingerprint(source: TextSet) -> dict[str, Any]:
-    """Return what identifies the content of a text set: file hashes, or the Hub id and revision."""
+    """Return what identifies the content of a text set: file hashes, or the Hub id and commit."""
     description: dict[str, Any] = {
         name: getattr(source, name) for name in ("text_column", "text_pair_column", "label_column", "limit")
     }
     files = local_files(source.path)
     if files:
-        description["files"] = [file_sha256(file) for file in files]
+        # How a file is read depends on its kind.
+        description["files"] = [[file.suffix, file_sha256(file)] for file in files]
     else:
         _require_hub_id(source.path)
-        description["hub"] = [source.path, source.name, source.split, source.revision]
+        commit = _hub_commit(source.path, source.revision)
+        description["hub"] = [source.path, source.name, source.split, commit or source.revision]
     if source.logits_path is not None:
         description["logits"] = [file_sha256(file) for file in _logits_files(source.logits_path)]
     return description
+
+
+def _hub_commit(repo: str, revision: str | None) -> str | None:
+    """Return the commit that a revision of a Hub data set stands for now, as the cache knows it when offline."""
+    revision = revision or constants.DEFAULT_REVISION
+    if _COMMIT.fullmatch(revision):
+        return revision
+    # Asking for any file, there or not, leaves in the cache which commit the revision stands for; an error worth
+    # telling comes again when the data set is read.
+    with suppress(OSError, ValueError):
+        hf_hub_download(repo, constants.REPOCARD_NAME, repo_type="dataset", revision=revision)
+    folder = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=repo, repo_type="dataset")
+    reference = folder / "refs" / revision
+    return reference.read_text(encoding="utf-8").strip() if reference.is_file() else None
+
+
+def class_names(source: TextSet) -> list[str] | None:
+    """Return the names that a data set itself gives to the integers of its label column, None if it gives none.
+
+    Hub data sets and Parquet files written by `datasets` have such features (`ClassLabel`).
+
+    Raises:
+        ValueError: If the source cannot be read.
+    """
+    import datasets
+
+    if source.label_column is None:
+        return None
+    files = local_files(source.path)
+    if not files:
+        features = _load_hub(source).features
+    elif files[0].suffix == ".parquet":
+        try:
+            schema = pq.read_schema(files[0])
+        except (pa.ArrowException, OSError) as error:
+            raise _unreadable(files[0], error) from error
+        if b"huggingface" not in (schema.metadata or {}):
+            return None
+        features = datasets.Features.from_arrow_schema(schema)
+    else:
+        return None
+    feature = (features or {}).get(source.label_column)
+    feature = getattr(feature, "feature", feature)  # of a list
+    return list(feature.names) if isinstance(feature, datasets.ClassLabel) else None
 
 
 def read_rows(source: TextSet) -> Iterator[pa.Table]:
@@ -110,10 +163,14 @@ def _read_file(file: Path, columns: dict[str, str]) -> Iterator[pa.Table]:
         else:
             yield from _read_text_file(file, columns)
     except (pa.ArrowException, OSError) as error:
-        raise ValueError(
-            f"{str(file)!r} cannot be read as {_READERS.get(file.suffix, 'a known format')}: {error}; "
-            "replace or remove the file, then run the same command again"
-        ) from error
+        raise _unreadable(file, error) from error
+
+
+def _unreadable(file: Path, error: Exception) -> ValueError:
+    return ValueError(
+        f"{str(file)!r} cannot be read as {_READERS.get(file.suffix, 'a known format')}: {error}; "
+        "replace or remove the file, then run the same command again"
+    )
 
 
 def _read_text_file(file: Path, columns: dict[str, str]) -> Iterator[pa.Table]:
@@ -122,6 +179,8 @@ def _read_text_file(file: Path, columns: dict[str, str]) -> Iterator[pa.Table]:
     reader = _READERS.get(file.suffix)
     if reader is None:
         raise ValueError(f"{str(file)!r} is of an unknown kind; known: {', '.join(_READERS)}")
+    if not file.stat().st_size:
+        raise ValueError(f"{str(file)!r} is empty and holds no texts; remove it or name another file")
     options: dict[str, Any] = {}
     if reader == "csv":
         # A text such as "NA" or "007" is that text, neither missing nor a number.
@@ -130,20 +189,25 @@ def _read_text_file(file: Path, columns: dict[str, str]) -> Iterator[pa.Table]:
     try:
         rows = datasets.load_dataset(reader, data_files=str(file), split="train", streaming=True, **options)
         yield from rows.with_format("arrow").iter(batch_size=BATCH_ROWS)
-    except (datasets.exceptions.DatasetGenerationError, UnicodeDecodeError, ValueError, StopIteration) as error:
+    except StopIteration as error:
+        raise ValueError(f"{str(file)!r} holds no texts; remove it or name another file") from error
+    except (datasets.exceptions.DatasetGenerationError, UnicodeDecodeError, ValueError) as error:
         raise ValueError(f"{str(file)!r} cannot be read as {reader}: {error}") from error
 
 
 def _read_hub(source: TextSet) -> Iterator[pa.Table]:
+    yield from _load_hub(source).with_format("arrow").iter(batch_size=BATCH_ROWS)
+
+
+def _load_hub(source: TextSet) -> Any:
     import datasets
 
     _require_hub_id(source.path)
     if source.split is None:
         raise ValueError(f"data set {source.path!r} on the Hub needs a split; add `split: train` to the recipe")
-    rows = datasets.load_dataset(
+    return datasets.load_dataset(
         source.path, source.name, split=source.split, revision=source.revision, streaming=source.streaming
     )
-    yield from rows.with_format("arrow").iter(batch_size=BATCH_ROWS)
 
 
 def _require_hub_id(path: str) -> None:
@@ -203,14 +267,29 @@ def _read_logits(path: str) -> pa.Array:
             raise ValueError(f"{str(file)!r} cannot be read as Parquet: {error}") from error
     table = pa.concat_tables(tables)
     kind = pa.list_(pa.float32())
-    if "logits" in table.column_names:
-        return table["logits"].cast(kind).combine_chunks()
-    names = [f"logit_{index}" for index in range(len(table.column_names))]
-    names = [name for name in names if name in table.column_names]
+    column = table["logits"].cast(kind).combine_chunks() if "logits" in table.column_names else None
+    values = _stacked_logits(table, path=path) if column is None else column.flatten().to_numpy(zero_copy_only=False)
+    missing = 0 if column is None else column.null_count
+    if missing or not np.isfinite(values).all():
+        raise ValueError(
+            f"the logits in {path!r} are not all finite numbers; correct the file, or leave logits_path out to ask "
+            "the teacher again"
+        )
+    if column is not None:
+        return column
+    offsets = np.arange(0, values.size + 1, values.shape[1], dtype=np.int32)
+    return pa.ListArray.from_arrays(offsets, values.reshape(-1)).cast(kind)
+
+
+def _stacked_logits(table: pa.Table, *, path: str) -> npt.NDArray[np.float32]:
+    """Return the columns `logit_0`, `logit_1`, ... side by side (B, C)."""
+    found = [name for name in table.column_names if re.fullmatch(r"logit_\d+", name)]
+    names = [f"logit_{index}" for index in range(len(found))]
     if not names:
         raise ValueError(f"{path!r} has neither a column 'logits' nor columns 'logit_0', 'logit_1', ...")
-    import numpy as np
-
-    values = np.stack([table[name].to_numpy().astype(np.float32) for name in names], axis=1)
-    offsets = np.arange(0, values.size + 1, len(names), dtype=np.int32)
-    return pa.ListArray.from_arrays(offsets, values.reshape(-1)).cast(kind)
+    if set(names) != set(found):
+        raise ValueError(
+            f"{path!r} has the columns {', '.join(found)}, but the logits of {len(found)} labels must be "
+            f"{names[0]} to {names[-1]}; name them in the order of the label ids, with none left out"
+        )
+    return np.stack([table[name].to_numpy().astype(np.float32) for name in names], axis=1)

@@ -24,6 +24,7 @@ from hf_sparse.evaluation.metrics import PRIMARY_METRIC, score
 from hf_sparse.student import SparseNgramConfig, SparseNgramForSequenceClassification, SparseNgramTokenizer
 
 _EVALUATION_BATCH = 512
+_TRAININGS = ("distil", "fine_tune", "from_scratch")
 _TRAINING_FILES = ("checkpoints", "best.safetensors", "features-*.safetensors")
 
 
@@ -179,6 +180,7 @@ def train_student(
         accelerator=accelerator,
         folder=folder,
         seed=plan.recipe.seed,
+        steps_before=_steps_before(plan, folder.name.removesuffix(".partial")),
     )
     best = trainer.fit(stream, TextStream(held_out, batch_size=_EVALUATION_BATCH, seed=None))
     model.requires_grad_(True)
@@ -209,6 +211,16 @@ def student_logits(plan: RunPlan, name: str, text_set: str) -> "np.ndarray[Any, 
     stream = TextStream(read, batch_size=_EVALUATION_BATCH, seed=None)
     batches: Iterator[Any] = prefetch(maker(batch) for batch in stream.batches(first=0, stop=stream.batches_per_epoch))
     return predict_logits(model, batches, device=plan.device)
+
+
+def _steps_before(plan: RunPlan, name: str) -> int:
+    """Return how many batches the finished trainings before a stage had."""
+    steps = 0
+    for earlier in _TRAININGS[: _TRAININGS.index(name)]:
+        metrics = plan.stage_folder(earlier) / "metrics.jsonl"
+        if plan.is_current(earlier) and metrics.exists():
+            steps += json.loads(metrics.read_text(encoding="utf-8").splitlines()[-1])["step"]
+    return steps
 
 
 def _require_vocabulary(found: str | None, expected: str | None, *, folder: Path) -> None:

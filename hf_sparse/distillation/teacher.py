@@ -43,6 +43,7 @@ def read_teacher_card(recipe: TeacherRecipe) -> TeacherCard:
     Raises:
         ValueError: If there is no such model.
     """
+    _require_folder(recipe.model)
     config = _load(AutoConfig, recipe)
     has_head = any(name.endswith("ForSequenceClassification") for name in config.architectures or [])
     names = tuple(config.id2label[index] for index in range(config.num_labels)) if has_head else None
@@ -174,6 +175,13 @@ def _load(kind: Any, recipe: TeacherRecipe, **options: Any) -> Any:
         )
     except (OSError, ValueError, SafetensorError) as error:
         raise ValueError(f"teacher.model {recipe.model!r} cannot be loaded: {error}") from error
+
+
+def _require_folder(model: str) -> None:
+    """Refuse the path of a folder that is not there, which a Hub id cannot be either."""
+    is_path = model.startswith((".", "~", "/")) or model.count("/") > 1
+    if is_path and not Path(model).is_dir():
+        raise ValueError(f"teacher.model {model!r}: there is no such folder; name a folder or a model on the Hub")
 
 
 def _identity(recipe: TeacherRecipe, commit: str | None) -> object:

@@ -105,9 +105,7 @@ def labels_of(source: TextSet) -> Iterator[object]:
 
 def _check_sources(data: DataRecipe) -> None:
     """Check that the text sets of a recipe have the columns that must go together."""
-    named = {"train": data.train, "validation": data.validation, "test": data.test}
-    named |= {f"corpus[{index}]": source for index, source in enumerate(data.corpus)}
-    present = {name: source for name, source in named.items() if source is not None}
+    present = data.text_sets()
     groups = {"text_pair_column": present, "logits_path": {n: s for n, s in present.items() if n.startswith("corpus")}}
     for key, sources in groups.items():
         missing = [name for name, source in sources.items() if getattr(source, key) is None]

@@ -76,6 +76,8 @@ class StudentTrainer:
         accelerator: Device, precision, trackers.
         folder: Where checkpoints, the best weights and `metrics.jsonl` go.
         seed: Of n-gram dropout.
+        steps_before: Batches of earlier trainings of the run; trackers count on from there, since some need rising
+            steps.
     """
 
     def __init__(
@@ -88,6 +90,7 @@ class StudentTrainer:
         accelerator: Accelerator,
         folder: Path,
         seed: int,
+        steps_before: int = 0,
     ) -> None:
         self.model = model.to(accelerator.device)
         self.recipe = recipe
@@ -108,6 +111,10 @@ class StudentTrainer:
         self._head_parameters = [weight for weight in model.parameters() if weight.requires_grad]
         self._head = torch.optim.AdamW(self._head_parameters, lr=recipe.head_lr, weight_decay=recipe.weight_decay)
         self._metrics = folder / "metrics.jsonl"
+        self._steps_before = steps_before
+        # Since the last line of metrics.
+        self._losses: list[Tensor] = []
+        self._waited = 0.0
 
     def fit(self, stream: TextStream, validation: TextStream) -> ValidationScore:
         """Train on a stream, leave the best weights in the model and return their validation score."""
@@ -117,19 +124,22 @@ class StudentTrainer:
         first, best = self._resume()
         eval_steps = _evaluation_steps(stream.batches_per_epoch, total, per_epoch=self.recipe.evals_per_epoch)
         batches = prefetch(self._dropped(batch) for batch in stream.batches(first=first, stop=total))
-        saved, waited, losses = time.monotonic(), 0.0, []
+        saved = time.monotonic()
         bar = tqdm(total=total, initial=first, unit="batch", desc=self.folder.name.removesuffix(".partial"),
                    disable=not self.accelerator.is_main_process)  # fmt: skip
         with bar:
             for step in range(first + 1, total + 1):
                 asked = time.monotonic()
                 batch = next(batches)
-                waited += time.monotonic() - asked
-                losses.append(self._step(batch.to(self.accelerator.device), lr_scale=self._lr_scale(step, total)))
+                self._waited += time.monotonic() - asked
+                self._losses.append(
+                    self._step(batch.to(self.accelerator.device), lr_scale=self._lr_scale(step, total))
+                )
                 bar.update()
                 if step % _LOG_EVERY == 0 or step == total:
-                    self._log({"step": step, "loss": float(torch.stack(losses).mean()), "seconds_waited": waited})
-                    losses, waited = [], 0.0
+                    loss = float(torch.stack(self._losses).mean())
+                    self._log({"step": step, "loss": loss, "seconds_waited": self._waited})
+                    self._losses, self._waited = [], 0.0
                 if step in eval_steps:
                     found = self.evaluate(held_out)
                     self._require_finite(found.loss)
@@ -250,13 +260,19 @@ class StudentTrainer:
         restore_random_state(tensors)
         _truncate_metrics(self._metrics, checkpoint.step)
         best = checkpoint.state["best"]
+        self._losses = [torch.tensor(loss, device=self.accelerator.device) for loss in checkpoint.state["losses"]]
+        self._waited = checkpoint.state["seconds_waited"]
         logger.info("%s goes on at batch %d", self.folder.name, checkpoint.step)
         return checkpoint.step, None if best is None else ValidationScore(**best)
 
     def _save_checkpoint(self, step: int, best: ValidationScore | None) -> None:
         tensors = {_MODEL + name: value for name, value in self.model.state_dict().items()}
         tensors |= optimizer_tensors("rows", self._rows) | optimizer_tensors("head", self._head) | random_state()
-        state = {"best": None if best is None else {"loss": best.loss, "primary": best.primary}}
+        state = {
+            "best": None if best is None else {"loss": best.loss, "primary": best.primary},
+            "losses": [float(loss) for loss in self._losses],
+            "seconds_waited": self._waited,
+        }
         save_checkpoint(self.folder / "checkpoints", step=step, tensors=tensors, state=state)
 
     def _save_best(self) -> None:
@@ -273,7 +289,7 @@ class StudentTrainer:
             file.write(json.dumps({"time": round(time.time(), 3), **values}) + "\n")
         stage = self.folder.name.removesuffix(".partial")
         numbers = {f"{stage}/{name}": value for name, value in values.items() if name != "step" and value is not None}
-        self.accelerator.log(numbers, step=values["step"])
+        self.accelerator.log(numbers, step=self._steps_before + values["step"])
 
 
 def predict_logits(

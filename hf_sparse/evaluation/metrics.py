@@ -123,6 +123,6 @@ def agreement(student: Array, teacher: Array, *, problem_type: ProblemType) -> f
 
 
 def retention(student: dict[str, float], teacher: dict[str, float], *, problem_type: ProblemType) -> float | None:
-    """Return the student's primary metric divided by the teacher's (None where the teacher's is 0)."""
+    """Return the student's primary metric divided by the teacher's (None where that is not above 0)."""
     name = PRIMARY_METRIC[problem_type]
-    return student[name] / teacher[name] if teacher[name] else None
+    return student[name] / teacher[name] if teacher[name] > 0 else None

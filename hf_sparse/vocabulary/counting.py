@@ -88,7 +88,8 @@ def count_ngrams(
     levels = _count_levels(corpus, num_ngrams, max_n, min_documents, min_count, progress)
     if not levels[0].keys.size:
         raise ValueError(
-            f"no n-gram of the {corpus.num_texts} texts occurs {min_count} times in {min_documents} texts"
+            f"no n-gram of the {corpus.num_texts} texts occurs {min_count} times in {min_documents} texts; lower "
+            "min_documents (in a recipe vocabulary.min_documents) or name more texts"
         )
     arrays = _select(levels, corpus.words, num_ngrams)
     return NgramVocabulary(

@@ -6,7 +6,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from hf_sparse.distillation.label_space import LabelSpace
+from hf_sparse.distillation.label_space import LabelSpace, SeenLabels
 from hf_sparse.distillation.recipe import ProblemType
 
 SINGLE: ProblemType = "single_label_classification"
@@ -17,17 +17,20 @@ MULTI: ProblemType = "multi_label_classification"
     ("values", "names", "ids"),
     [
         ([2, 0, 1, 0], ("LABEL_0", "LABEL_1", "LABEL_2"), [2, 0, 1, 0]),
-        ([3, 1], ("LABEL_0", "LABEL_1", "LABEL_2", "LABEL_3"), [3, 1]),
+        ([3, 1], ("1", "3"), [1, 0]),
+        ([4, 1, 2, 3], ("1", "2", "3", "4"), [3, 0, 1, 2]),
+        ([2, 10, 1], ("1", "2", "10"), [1, 2, 0]),
         ([1.0, 0.0, 1.0], ("LABEL_0", "LABEL_1"), [1, 0, 1]),
-        ([2.0, 1.0], ("LABEL_0", "LABEL_1", "LABEL_2"), [2, 1]),
+        ([2.0, 1.0], ("1", "2"), [1, 0]),
         ([True, False], ("LABEL_0", "LABEL_1"), [1, 0]),
         (["pos", "neg", "pos"], ("neg", "pos"), [1, 0, 1]),
         (["b", "ä", "B"], ("B", "b", "ä"), [1, 2, 0]),
         ([0.5, 2.5], ("0.5", "2.5"), [0, 1]),
+        (["5", "1", "3"], ("1", "3", "5"), [2, 0, 1]),
     ],
 )
 def test_labels_of_the_data(values: list[Any], names: tuple[str, ...], ids: list[int]) -> None:
-    space = LabelSpace.from_data(values, problem_type=SINGLE)
+    space = LabelSpace.from_data(SeenLabels.of(values), problem_type=SINGLE)
     assert space.names == names
     assert space.encode(pa.array(values), where="data").to_pylist() == ids
 
@@ -38,9 +41,80 @@ def test_teachers_labels_by_name_or_id() -> None:
     assert space.encode(pa.array([1, 0]), where="data").to_pylist() == [1, 0]
 
 
-def test_name_wins_where_it_looks_like_an_id() -> None:
-    space = LabelSpace.from_names(["1", "0"], problem_type=SINGLE, origin="the teacher")
-    assert space.encode(pa.array(["1", "0"]), where="data").to_pylist() == [0, 1]
+@pytest.mark.parametrize("names", [["1", "2", "3", "4", "5"], ["1", "0"], ["2.0", "1.0"], ["none", "7"]])
+def test_names_that_are_numbers_are_names_only(names: list[str]) -> None:
+    space = LabelSpace.from_names(names, problem_type=SINGLE, origin="the labels of teacher 't'")
+    assert space.encode(pa.array(names), where="data").to_pylist() == list(range(len(names)))
+    for number in (0, 1, 2.0, 7, True):
+        with pytest.raises(ValueError, match=r"ambiguous, because the labels of teacher 't' .*data\.labels"):
+            space.encode(pa.array([number]), where="data")
+    with pytest.raises(ValueError, match="outside"):
+        space.encode(pa.array(["9"]), where="data")
+    ids = LabelSpace.from_names(names, problem_type=SINGLE, origin="features", integers_are_ids=True)
+    assert ids.encode(pa.array([1, 0]), where="data").to_pylist() == [1, 0]
+
+
+def test_strings_are_no_ids_where_names_are_numbers() -> None:
+    space = LabelSpace.from_names(["1", "2", "3"], problem_type=SINGLE, origin="the teacher")
+    with pytest.raises(ValueError, match="'0', which is outside"):
+        space.encode(pa.array(["0"]), where="data")
+
+
+def test_names_that_are_their_own_ids_are_not_ambiguous() -> None:
+    space = LabelSpace.from_names(["0", "1", "2"], problem_type=SINGLE, origin="the teacher")
+    assert space.encode(pa.array([2, 0]), where="data").to_pylist() == [2, 0]
+    assert space.encode(pa.array(["2", "0"]), where="data").to_pylist() == [2, 0]
+
+
+def test_booleans_are_names_first() -> None:
+    # What a CSV reader makes of the words True and False.
+    space = LabelSpace.from_names(["True", "False"], problem_type=SINGLE, origin="the teacher")
+    assert space.encode(pa.array([True, False]), where="data").to_pylist() == [0, 1]
+    space = LabelSpace.from_recipe({"true": "yes", "false": "no"}, problem_type=SINGLE, names=["no", "yes"])
+    assert space.encode(pa.array([True, False]), where="data").to_pylist() == [1, 0]
+
+
+def test_recipe_keys_may_be_integers() -> None:
+    space = LabelSpace.from_recipe({1: "1", 2: "2"}, problem_type=SINGLE, names=["2", "1"])
+    assert space.encode(pa.array([1, 2, 1.0]), where="data").to_pylist() == [1, 0, 1]
+    assert space.encode(pa.array(["1", "2"]), where="data").to_pylist() == [1, 0]
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        (["a", "b"], SINGLE),
+        ([0, 1], SINGLE),
+        ([True, False], SINGLE),
+        (["0.5", "1.5"], SINGLE),
+        ([0.5, 1.0], "regression"),
+        ([0.25, None, math.nan], "regression"),
+        ([[], ["a"]], MULTI),
+        ([[0, 1], [2]], MULTI),
+    ],
+)
+def test_labels_tell_the_task(values: list[Any], expected: str) -> None:
+    assert SeenLabels.of(values).problem_type() == expected
+
+
+@pytest.mark.parametrize("values", [[1.0, 2.0], [5.0, math.nan]])
+def test_whole_floats_may_be_classes_or_scores(values: list[float]) -> None:
+    with pytest.raises(ValueError, match=r"set data\.problem_type to single_label_classification or regression"):
+        SeenLabels.of(values).problem_type()
+    assert SeenLabels.of(values).problem_type(are_named=True) == SINGLE
+
+
+def test_negative_integer_is_no_class() -> None:
+    with pytest.raises(ValueError, match=r"label -1, .*data\.labels"):
+        LabelSpace.from_data(SeenLabels.of([0, 1, -1]), problem_type=SINGLE)
+    space = LabelSpace.from_recipe({"-1": "bad", "1": "good"}, problem_type=SINGLE, names=None)
+    assert space.encode(pa.array([1, -1]), where="data").to_pylist() == [1, 0]
+
+
+def test_list_where_one_label_is_expected_names_the_way_out() -> None:
+    space = LabelSpace.from_names(["a", "b"], problem_type=SINGLE, origin="the teacher")
+    with pytest.raises(ValueError, match=r"set data\.problem_type to multi_label_classification"):
+        space.encode(pa.array([["a"]]), where="data")
 
 
 def test_recipe_maps_values_to_the_teachers_names() -> None:
@@ -69,7 +143,7 @@ def test_value_outside_is_named(value: object) -> None:
 
 def test_several_labels_a_text() -> None:
     values = [["b", "a"], [], ["c"]]
-    space = LabelSpace.from_data(values, problem_type=MULTI)
+    space = LabelSpace.from_data(SeenLabels.of(values), problem_type=MULTI)
     assert space.names == ("a", "b", "c")
     assert space.encode(pa.array(values), where="data").to_pylist() == [[1, 1, 0], [0, 0, 0], [0, 0, 1]]
     with pytest.raises(ValueError, match=r"'a'.*list of labels"):
@@ -95,4 +169,4 @@ def test_what_is_no_number_is_refused(values: list[Any]) -> None:
 @pytest.mark.parametrize("values", [[], [None], ["one"], [0, 0]])
 def test_fewer_than_two_labels_are_refused(values: list[Any]) -> None:
     with pytest.raises(ValueError, match=r"data\.train\.label_column"):
-        LabelSpace.from_data(values, problem_type=SINGLE)
+        LabelSpace.from_data(SeenLabels.of(values), problem_type=SINGLE)

@@ -3,16 +3,20 @@
 import csv
 import gzip
 import json
+import math
+import shutil
 from pathlib import Path
 from typing import Any
 
+import datasets
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from huggingface_hub import constants
 
 from hf_sparse.distillation.recipe import TextSet
-from hf_sparse.distillation.sources import local_files, read_rows, source_fingerprint
+from hf_sparse.distillation.sources import class_names, local_files, read_rows, source_fingerprint
 
 # What readers like to change: missing-value words, numbers, quotes, line ends, commas, tabs, nothing at all.
 TEXTS = ["NA", "007", "1e5", "a, b", 'she said "so"', "two\nlines", "a\ttab", "", "null", "True", "é 字", " padded "]
@@ -80,7 +84,7 @@ def test_dictionary_and_number_columns_become_texts(tmp_path: Path) -> None:
     assert read(tmp_path / "rows.parquet")["text"] == ["a", "b", "a"]
 
 
-@pytest.mark.parametrize("limit", [0, 1, 7, 1024, 1500, 9999])
+@pytest.mark.parametrize("limit", [1, 7, 1024, 1500, 9999])
 def test_limit(tmp_path: Path, limit: int) -> None:
     write(tmp_path / "1.parquet", [str(index) for index in range(1100)], [0] * 1100)
     write(tmp_path / "2.parquet", [str(index) for index in range(1100, 2000)], [0] * 900)
@@ -118,6 +122,59 @@ def test_logits_that_are_not_there_are_named(tmp_path: Path) -> None:
     pq.write_table(pa.table({"scores": [1.0]}), tmp_path / "scores.parquet")
     with pytest.raises(ValueError, match="neither a column 'logits'"):
         read(path, logits_path=str(tmp_path / "scores.parquet"))
+
+
+@pytest.mark.parametrize("names", [("logit_1", "logit_2"), ("logit_0", "logit_2"), ("logit_00", "logit_1")])
+def test_logits_with_a_gap_are_refused(tmp_path: Path, names: tuple[str, ...]) -> None:
+    path = write(tmp_path / "rows.csv", ["a"], [0])
+    pq.write_table(pa.table({"id": [7], **{name: [1.0] for name in names}}), tmp_path / "logits.parquet")
+    with pytest.raises(ValueError, match=f"has the columns {', '.join(names)}, but .*logit_0 to logit_1"):
+        read(path, logits_path=str(tmp_path / "logits.parquet"))
+
+
+@pytest.mark.parametrize(
+    "columns", [{"logits": [[1.0, math.nan]]}, {"logits": [None]}, {"logit_0": [1.0], "logit_1": [None]}]
+)
+def test_logits_that_are_no_numbers_name_their_file(tmp_path: Path, columns: dict[str, Any]) -> None:
+    path = write(tmp_path / "rows.csv", ["a"], [0])
+    table = pa.table(
+        {
+            name: pa.array(v, pa.list_(pa.float64()) if name == "logits" else pa.float64())
+            for name, v in columns.items()
+        }
+    )
+    pq.write_table(table, tmp_path / "logits.parquet")
+    with pytest.raises(ValueError, match=r"logits\.parquet' are not all finite numbers; correct the file"):
+        read(path, logits_path=str(tmp_path / "logits.parquet"))
+
+
+@pytest.mark.parametrize("name", ["rows.jsonl", "rows.json", "rows.csv", "rows.tsv"])
+def test_empty_file_says_so(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    path.touch()
+    with pytest.raises(ValueError, match=rf"{name}' .*holds no texts; "):
+        read(path)
+
+
+def test_class_names_of_a_data_set(tmp_path: Path) -> None:
+    names = ["World", "Sports"]
+    features = datasets.Features(
+        {
+            "text": datasets.Value("string"),
+            "label": datasets.ClassLabel(names=names),
+            "labels": datasets.Sequence(datasets.ClassLabel(names=names)),
+        }
+    )
+    rows = {"text": ["a", "b"], "label": [1, 0], "labels": [[0, 1], []]}
+    datasets.Dataset.from_dict(rows, features=features).to_parquet(tmp_path / "rows.parquet")
+    path = str(tmp_path / "rows.parquet")
+    assert class_names(TextSet(path=path, label_column="label")) == names
+    assert class_names(TextSet(path=path, label_column="labels")) == names
+    assert class_names(TextSet(path=path, label_column="text")) is None
+    assert class_names(TextSet(path=path)) is None
+    plain = write(tmp_path / "plain.parquet", ["a"], [0])
+    assert class_names(TextSet(path=str(plain), label_column="label")) is None
+    assert class_names(TextSet(path=str(write(tmp_path / "r.csv", ["a"], [0])), label_column="label")) is None
 
 
 @pytest.mark.parametrize("suffix", ["parquet", "csv", "jsonl"])
@@ -164,9 +221,27 @@ def test_folder_without_data_is_named(tmp_path: Path) -> None:
 
 def test_fingerprint_follows_content_and_columns_only(tmp_path: Path) -> None:
     first = write(tmp_path / "first.csv", ["a"], [0])
+    other_kind = shutil.copy(first, tmp_path / "first.tsv")
+    assert source_fingerprint(TextSet(path=str(first))) != source_fingerprint(TextSet(path=str(other_kind)))
     second = write(tmp_path / "second.csv", ["a"], [0])
     assert source_fingerprint(TextSet(path=str(first))) == source_fingerprint(TextSet(path=str(second)))
     different = source_fingerprint(TextSet(path=str(first), label_column="label"))
     assert different != source_fingerprint(TextSet(path=str(first)))
     write(second, ["b"], [0])
     assert source_fingerprint(TextSet(path=str(first))) != source_fingerprint(TextSet(path=str(second)))
+
+
+def test_hub_data_set_is_known_by_its_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    source = TextSet(path="org/texts", split="train")
+    unknown = source_fingerprint(source)
+    references = tmp_path / "datasets--org--texts" / "refs"
+    references.mkdir(parents=True)
+    found = []
+    for commit in ("a" * 40, "b" * 40):
+        (references / "main").write_text(commit)
+        found.append(source_fingerprint(source))
+    assert unknown not in found
+    assert found[0] != found[1]
+    pinned = TextSet(path="org/texts", split="train", revision="a" * 40)
+    assert source_fingerprint(pinned) == found[0]

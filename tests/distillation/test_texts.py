@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -99,11 +100,13 @@ def test_pairs_are_read_side_by_side(tmp_path: Path) -> None:
     ],
 )
 def test_too_few_texts(tmp_path: Path, sets: dict[str, int], message: str) -> None:
-    (tmp_path / "empty.parquet").touch()
     named: dict[str, Any] = {}
     for name, count in sets.items():
         source(tmp_path, name, max(count, 1))
-        found = TextSet(path=str(tmp_path / f"{name}.jsonl"), limit=count)
+        found = TextSet(path=str(tmp_path / f"{name}.jsonl"))
+        if count == 0:
+            pq.write_table(pa.table({"text": pa.array([], pa.string())}), tmp_path / f"{name}.parquet")
+            found = TextSet(path=str(tmp_path / f"{name}.parquet"))
         named[name] = [found] if name == "corpus" else found
     with pytest.raises(ValueError, match=message):
         write(tmp_path, **named)

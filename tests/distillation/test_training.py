@@ -53,7 +53,9 @@ def make_model(**changes: object) -> SparseNgramForSequenceClassification:
     return SparseNgramForSequenceClassification(SparseNgramConfig(**(config | changes)))
 
 
-def make_trainer(folder: Path, model: SparseNgramForSequenceClassification, **changes: object) -> StudentTrainer:
+def make_trainer(
+    folder: Path, model: SparseNgramForSequenceClassification, *, steps_before: int = 0, **changes: object
+) -> StudentTrainer:
     settings = {"batch_size": 8, "ngram_dropout": 0.0, "max_grad_norm": None, "epochs": 3} | changes
     folder.mkdir(exist_ok=True)
     return StudentTrainer(
@@ -64,6 +66,7 @@ def make_trainer(folder: Path, model: SparseNgramForSequenceClassification, **ch
         accelerator=Accelerator(cpu=True),
         folder=folder,
         seed=0,
+        steps_before=steps_before,
     )
 
 
@@ -135,11 +138,33 @@ def test_training_learns_and_keeps_the_best(tmp_path: Path, streams: tuple[TextS
     assert trainer.evaluate(held_out).loss == pytest.approx(best.loss)
 
 
+def metrics(folder: Path) -> list[dict[str, float]]:
+    """Return the lines of `metrics.jsonl` without times."""
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    return [{name: value for name, value in line.items() if name not in ("time", "seconds_waited")} for line in lines]
+
+
+def test_trackers_count_on_from_earlier_trainings(
+    tmp_path: Path, streams: tuple[TextStream, TextStream], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logged: list[tuple[int, str]] = []
+    monkeypatch.setattr(Accelerator, "log", lambda self, values, step: logged.extend((step, name) for name in values))
+    for name, before in (("first", 0), ("second.partial", 24)):
+        make_trainer(tmp_path / name, make_model(), steps_before=before).fit(*streams)
+    assert {name.partition("/")[0] for _, name in logged} == {"first", "second"}
+    steps = [step for step, _ in logged]
+    assert steps == sorted(steps)
+    assert (24, "first/loss") in logged
+    assert (48, "second/loss") in logged
+    assert [line["step"] for line in metrics(tmp_path / "second.partial")][-1] == 24
+
+
 @pytest.mark.parametrize("optimizer", ["rowwise_adagrad", "lazy_adam"])
 def test_interrupted_training_ends_with_the_same_weights(
     tmp_path: Path, streams: tuple[TextStream, TextStream], monkeypatch: pytest.MonkeyPatch, optimizer: str
 ) -> None:
     settings = {"optimizer": optimizer, "ngram_dropout": 0.2, "checkpoint_minutes": 0.0}
+    monkeypatch.setattr(training_module, "_LOG_EVERY", 7)
     whole = make_model(hidden_dropout=0.3)
     torch.manual_seed(5)
     expected = make_trainer(tmp_path / "whole", whole, **settings).fit(*streams)
@@ -169,6 +194,7 @@ def test_interrupted_training_ends_with_the_same_weights(
         except KilledError:
             continue
     assert steps == 3 * streams[0].batches_per_epoch + 2
+    assert metrics(tmp_path / "killed") == metrics(tmp_path / "whole")
     assert found == expected
     for one, other in zip(model.parameters(), whole.parameters(), strict=True):
         assert torch.equal(one, other)

@@ -58,7 +58,8 @@ def test_retention() -> None:
     kept = retention({"accuracy": 0.9}, {"accuracy": 0.8}, problem_type="single_label_classification")
     assert kept == pytest.approx(1.125)
     assert retention({"macro_f1": 0.2}, {"macro_f1": 0.4}, problem_type="multi_label_classification") == 0.5
-    assert retention({"pearson": 0.2}, {"pearson": 0.0}, problem_type="regression") is None
+    for useless in (0.0, -0.1):
+        assert retention({"pearson": 0.2}, {"pearson": useless}, problem_type="regression") is None
 
 
 def test_predictions() -> None:

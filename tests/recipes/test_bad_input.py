@@ -1,5 +1,6 @@
 """What a user can get wrong: one clear line that names it and the way out, exit code not 0, nothing half-written."""
 
+import importlib.util
 import json
 import shutil
 import subprocess
@@ -58,9 +59,14 @@ def test_missing_key(launch: Launcher, task: Path, tmp_path: Path) -> None:
         ("vocabulary__num_ngrams", 0),
         ("student__embedding_size", 0),
         ("data__validation_size", -1),
+        ("distil__lr", -0.1),
+        ("teacher__warmup_ratio", 1.5),
+        ("label__tokens_per_batch", 0),
+        ("data__test__limit", 0),
+        ("student__hidden_sizes", [0]),
     ],
 )
-def test_number_out_of_range(key: str, value: float, launch: Launcher, task: Path, tmp_path: Path) -> None:
+def test_number_out_of_range(key: str, value: Any, launch: Launcher, task: Path, tmp_path: Path) -> None:
     fails(launch, recipe(task, tmp_path / "run", **{key: value}), tmp_path, key.rpartition("__")[2], str(value))
 
 
@@ -100,8 +106,39 @@ def test_corpus_of_empty_texts(launch: Launcher, task: Path, tmp_path: Path) -> 
 def test_no_corpus_for_the_privacy_setting(launch: Launcher, task: Path, tmp_path: Path) -> None:
     content = recipe(task, tmp_path / "run", data__corpus=[], vocabulary__include_train=False)
     fails(launch, content, tmp_path, "data.corpus", "vocabulary.include_train", failed="vocabulary")
-    content = recipe(task, tmp_path / "run2", data__corpus=[], distil__include_train=False)
+    settings = {"distil__include_train": False, "fine_tune__epochs": 0}
+    content = recipe(task, tmp_path / "run2", data__corpus=[], **settings)
     fails(launch, content, tmp_path, "data.corpus", "distil.include_train", failed="distil")
+
+
+def test_fine_tuning_in_the_privacy_setting(launch: Launcher, task: Path, tmp_path: Path) -> None:
+    content = recipe(task, tmp_path / "run", distil__include_train=False)
+    fails(launch, content, tmp_path, "distil.include_train", "fine_tune.epochs: 0")
+    ended = launch("--config", str(tmp_path / "recipe.yaml"), "--fine_tune.epochs", "0", "--stages", "[texts]")
+    assert ended.status == 0, ended.err
+
+
+def test_student_that_nothing_trains(launch: Launcher, task: Path, tmp_path: Path) -> None:
+    content = recipe(task, tmp_path / "run", distil__epochs=0, fine_tune__epochs=0)
+    fails(launch, content, tmp_path, "random weights", "distil.epochs")
+
+
+def test_validation_without_labels(launch: Launcher, task: Path, tmp_path: Path) -> None:
+    content = recipe(task, tmp_path / "run", data__validation={"path": str(task / "test.jsonl")})
+    fails(launch, content, tmp_path, "data.validation has no label_column", "fine_tune.epochs")
+
+
+def test_n_grams_in_too_few_texts(launch: Launcher, task: Path, tmp_path: Path) -> None:
+    content = recipe(task, tmp_path / "run", vocabulary__min_documents=9999)
+    fails(launch, content, tmp_path, "9999 texts", "lower", "vocabulary.min_documents", failed="vocabulary")
+
+
+@pytest.mark.parametrize("name", ["tensorboard", "everything"])
+def test_tracker_that_is_not_there(name: str, launch: Launcher, task: Path, tmp_path: Path) -> None:
+    if name != "everything" and importlib.util.find_spec(name) is not None:
+        pytest.skip(f"{name} is installed")
+    install = "pip install tensorboard" if name == "tensorboard" else "tensorboard"
+    fails(launch, recipe(task, tmp_path / "run", trackers=[name]), tmp_path, "trackers", repr(name), install)
 
 
 def test_no_validation_texts(launch: Launcher, task: Path, tmp_path: Path) -> None:
@@ -150,6 +187,13 @@ def test_texts_that_do_not_exist(path: str, said: str, launch: Launcher, task: P
 def test_teacher_that_does_not_exist(launch: Launcher, task: Path, tmp_path: Path) -> None:
     content = recipe(task, tmp_path / "run", teacher__model="nobody/nothing")
     fails(launch, content, tmp_path, "teacher.model", "'nobody/nothing'")
+
+
+@pytest.mark.parametrize("model", ["/no/such/teacher", "./teacher", "runs/no/teacher"])
+def test_folder_of_a_teacher_that_does_not_exist(model: str, launch: Launcher, task: Path, tmp_path: Path) -> None:
+    content = recipe(task, tmp_path / "run", teacher__model=model)
+    line = fails(launch, content, tmp_path, "teacher.model", repr(model), "no such folder")
+    assert "Repo id" not in line
 
 
 def test_teacher_without_tokenizer(launch: Launcher, task: Path, tmp_path: Path) -> None:

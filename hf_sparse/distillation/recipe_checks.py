@@ -1,0 +1,58 @@
+"""What a recipe must fulfil before a run begins: numbers within bounds, and parts that fit together."""
+
+import math
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from hf_sparse.distillation.recipe import Recipe, TrainingRecipe
+
+ABOVE_ZERO: Final = math.ulp(0.0)
+BELOW_ONE: Final = 1 - math.ulp(0.5)
+
+
+def check_bounds(section: str, recipe: object, **bounds: tuple[float, float]) -> None:
+    """Check numbers of a part of the recipe against their bounds, both allowed; null is no number.
+
+    Raises:
+        ValueError: If one is outside; it is named, with its section.
+    """
+    for name, (low, high) in bounds.items():
+        value = getattr(recipe, name)
+        if value is not None and not low <= value <= high:
+            first, last = ("above 0" if low == ABOVE_ZERO else f"at least {low}"), ""
+            if high != math.inf:
+                last = " and below 1" if high == BELOW_ONE else f" and at most {high}"
+            raise ValueError(f"{section}.{name}".lstrip(".") + f" is {value}, but must be {first}{last}")
+
+
+def has_training(recipe: "Recipe", section: "TrainingRecipe") -> bool:
+    """Tell whether a training on gold labels is asked for and there are labels."""
+    return section.epochs > 0 and recipe.data.has_gold_labels
+
+
+def check_recipe(recipe: "Recipe") -> None:
+    """Check that the trainings of a recipe fit together and to its texts.
+
+    Raises:
+        ValueError: If the recipe would train on texts that it keeps private, train nothing, or have nothing to choose
+            a student by.
+    """
+    fine_tunes = has_training(recipe, recipe.fine_tune)
+    if not recipe.distil.include_train and fine_tunes:
+        raise ValueError(
+            f"distil.include_train is false, but fine_tune.epochs is {recipe.fine_tune.epochs}: fine-tuning would put "
+            "D_train into the student after all; set fine_tune.epochs: 0, or distil.include_train: true"
+        )
+    if recipe.distil.epochs == 0 and not fine_tunes:
+        raise ValueError(
+            "distil.epochs is 0 and there is no fine-tuning: the student would keep its random weights; set "
+            "distil.epochs to at least 1"
+        )
+    validation = recipe.data.validation
+    for section in (recipe.fine_tune, recipe.from_scratch):
+        if has_training(recipe, section) and validation is not None and validation.label_column is None:
+            raise ValueError(
+                f"data.validation has no label_column, but {section.stage_name}.epochs is {section.epochs}: without "
+                "labels nothing tells which student is better; name data.validation.label_column, or set "
+                f"{section.stage_name}.epochs: 0"
+            )

@@ -1,0 +1,117 @@
+"""Recipes that cannot work are refused when they are made, by name and with the way out."""
+
+from typing import Any
+
+import pytest
+
+from hf_sparse.distillation.recipe import (
+    DataRecipe,
+    DistilRecipe,
+    EvaluateRecipe,
+    FineTuneRecipe,
+    FromScratchRecipe,
+    LabelRecipe,
+    Recipe,
+    StudentRecipe,
+    TeacherRecipe,
+    TextSet,
+)
+
+GOLD = TextSet(path="train.csv", label_column="label")
+
+
+def make_recipe(*, data: dict[str, Any] | None = None, **sections: Any) -> Recipe:
+    """Return a recipe with labelled training texts."""
+    return Recipe(
+        output_dir="run",
+        data=DataRecipe(**({"train": GOLD} | (data or {}))),
+        teacher=TeacherRecipe(model="org/teacher"),
+        **sections,
+    )
+
+
+@pytest.mark.parametrize(
+    ("section", "name", "values"),
+    [
+        (DistilRecipe, "lr", (0, -0.1)),
+        (FineTuneRecipe, "head_lr", (0, -1e-3)),
+        (DistilRecipe, "weight_decay", (-0.1, float("nan"))),
+        (FromScratchRecipe, "warmup_ratio", (-0.1, 1.1)),
+        (DistilRecipe, "max_grad_norm", (0, -1)),
+        (DistilRecipe, "max_length", (0,)),
+        (DistilRecipe, "checkpoint_minutes", (-1,)),
+        (LabelRecipe, "tokens_per_batch", (0,)),
+        (EvaluateRecipe, "batch_size", (0,)),
+        (EvaluateRecipe, "speed_seconds", (-1,)),
+        (StudentRecipe, "hidden_sizes", ([0], [64, -1])),
+    ],
+)
+def test_numbers_outside_are_named(section: type, name: str, values: tuple[Any, ...]) -> None:
+    for value in values:
+        with pytest.raises(ValueError, match=rf"^\w+\.{name} is .* must be ") as raised:
+            section(**{name: value})
+        assert str(value) in str(raised.value)
+
+
+@pytest.mark.parametrize(("name", "value"), [("lr", 0), ("weight_decay", -1), ("warmup_ratio", 2)])
+def test_numbers_of_the_teacher(name: str, value: float) -> None:
+    with pytest.raises(ValueError, match=rf"^teacher\.{name} is {value}"):
+        TeacherRecipe(model="m", **{name: value})
+
+
+def test_edges_are_allowed() -> None:
+    DistilRecipe(weight_decay=0, warmup_ratio=1, max_grad_norm=None, max_length=1, checkpoint_minutes=0)
+    FineTuneRecipe(warmup_ratio=0, epochs=0)
+    StudentRecipe(hidden_sizes=[])
+    EvaluateRecipe(speed_seconds=0)
+    make_recipe(seed=0, num_processes=1)
+
+
+@pytest.mark.parametrize(
+    ("sets", "named"),
+    [({"test": "x"}, "data.test"), ({"corpus": ["x"]}, r"data.corpus\[0\]"), ({"validation": "x"}, "data.validation")],
+)
+def test_limit_below_one_is_named(sets: dict[str, Any], named: str) -> None:
+    (name,) = sets
+    empty = TextSet(path="x", limit=0)
+    with pytest.raises(ValueError, match=rf"^{named}\.limit is 0, but must be at least 1"):
+        DataRecipe(**{name: [empty] if name == "corpus" else empty})
+
+
+@pytest.mark.parametrize(("name", "value"), [("seed", -1), ("num_processes", 0)])
+def test_numbers_of_the_run(name: str, value: int) -> None:
+    with pytest.raises(ValueError, match=rf"^{name} is {value}, but must be at least"):
+        make_recipe(**{name: value})
+
+
+def test_integer_keys_of_labels_become_strings() -> None:
+    assert DataRecipe(labels={0: "no", "1": "yes"}).labels == {"0": "no", "1": "yes"}
+
+
+def test_private_texts_are_not_fine_tuned_on() -> None:
+    private = DistilRecipe(include_train=False)
+    with pytest.raises(ValueError, match=r"distil\.include_train is false.* set fine_tune\.epochs: 0"):
+        make_recipe(distil=private)
+    make_recipe(distil=private, fine_tune=FineTuneRecipe(epochs=0))
+    # Without labels there is no fine-tuning anyway.
+    make_recipe(distil=private, data={"train": TextSet(path="train.csv")})
+
+
+def test_student_that_nothing_trains_is_refused() -> None:
+    nothing = DistilRecipe(epochs=0)
+    for train, epochs in ((GOLD, 0), (None, 3), (TextSet(path="train.csv"), 3)):
+        with pytest.raises(ValueError, match=r"random weights; set distil\.epochs"):
+            make_recipe(distil=nothing, fine_tune=FineTuneRecipe(epochs=epochs), data={"train": train})
+    make_recipe(distil=nothing)
+
+
+@pytest.mark.parametrize(("fine_tune", "from_scratch"), [(3, 0), (0, 4)])
+def test_gold_training_needs_labelled_validation(fine_tune: int, from_scratch: int) -> None:
+    trainings = {"fine_tune": FineTuneRecipe(epochs=fine_tune), "from_scratch": FromScratchRecipe(epochs=from_scratch)}
+    name = "fine_tune" if fine_tune else "from_scratch"
+    plain = TextSet(path="validation.csv")
+    with pytest.raises(ValueError, match=rf"data\.validation has no label_column, but {name}\.epochs"):
+        make_recipe(**trainings, data={"validation": plain})
+    make_recipe(**trainings, data={"validation": GOLD})
+    make_recipe(**trainings, data={"validation": plain, "train": TextSet(path="train.csv")})
+    make_recipe(fine_tune=FineTuneRecipe(epochs=0), data={"validation": plain})
