@@ -1,0 +1,89 @@
+"""The two pictures of a benchmark, made from `benchmark.json` alone."""
+
+from pathlib import Path
+from typing import Any
+
+from hf_sparse.benchmark.tables import headline_cell
+from hf_sparse.benchmark.targets import find_cell
+
+_COLOURS = {"student": "tab:red", "encoder": "tab:blue", "lexical": "tab:green"}
+_DPI = 150
+
+
+def plot_accuracy(report: dict[str, Any], path: Path) -> None:
+    """Draw accuracy (agreement with the student where texts have no labels) against texts per second."""
+    figure, axes = _figure()
+    length, batch_size = headline_cell(report)
+    threads = report["settings"]["threads"][0]
+    kind = "accuracy" if any(row["accuracy"] for row in report["contestants"]) else "agreement"
+    points = []
+    for row in report["contestants"]:
+        cell = find_cell(report, row["name"], threads=threads, length=length, batch_size=batch_size)
+        if cell is not None and row[kind] is not None:
+            points.append((cell["texts_per_second"], 100 * row[kind]["value"], row, cell))
+    for index, (speed, value, row, cell) in enumerate(sorted(points, key=lambda point: point[:2])):
+        marker = "o" if not cell["is_extrapolated"] else "s"
+        axes.plot(speed, value, marker, color=_COLOURS[row["group"]])
+        # Every second name below its point: students of one accuracy lie side by side.
+        offset = (0, 7 + 10 * (index % 3)) if index % 2 else (0, -14 - 10 * (index % 3))
+        axes.annotate(row["name"], (speed, value), xytext=offset, textcoords="offset points", ha="center", fontsize=7)
+    axes.set_xscale("log")
+    axes.margins(x=0.1, y=0.2)
+    axes.set_xlabel(
+        f"texts per second ({length} words, batches of {batch_size}, {threads} thread{'s' if threads > 1 else ''}; "
+        "squares: extrapolated)"
+    )
+    axes.set_ylabel("accuracy, %" if kind == "accuracy" else "agreement with the student, %")
+    _save(figure, path)
+
+
+def plot_latency(report: dict[str, Any], path: Path) -> None:
+    """Draw the median time of a single text against its length, of every contestant."""
+    figure, axes = _figure()
+    batch_size = min(report["settings"]["batch_sizes"])
+    threads = report["settings"]["threads"][0]
+    styles = ("-", "--", ":", "-.")
+    drawn = dict.fromkeys(_COLOURS, 0)
+    for row in report["contestants"]:
+        cells = [
+            find_cell(report, row["name"], threads=threads, length=length, batch_size=batch_size)
+            for length in report["settings"]["lengths"]
+        ]
+        found = [cell for cell in cells if cell is not None]
+        if not found:
+            continue
+        group = row["group"]
+        axes.plot(
+            [report["texts"]["lengths"][str(cell["length"])]["mean_words"] for cell in found],
+            [cell["warm"]["median"] / batch_size * 1e6 for cell in found],
+            marker="o",
+            markersize=3,
+            linestyle=styles[drawn[group] % len(styles)],
+            color=_COLOURS[group],
+            alpha=1.0 - 0.07 * min(drawn[group], 10),
+            label=row["name"],
+        )
+        drawn[group] += 1
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.set_xlabel(f"words a text (batches of {batch_size}, {threads} thread{'s' if threads > 1 else ''})")
+    axes.set_ylabel("µs a text, median")
+    if sum(drawn.values()):
+        axes.legend(fontsize=6, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    _save(figure, path)
+
+
+def _figure() -> tuple[Any, Any]:
+    # The object interface: pyplot would choose a backend, and keep figures alive.
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 5.5), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    axes.grid(visible=True, which="major", alpha=0.3)
+    return figure, axes
+
+
+def _save(figure: Any, path: Path) -> None:
+    figure.savefig(path, dpi=_DPI)
