@@ -86,7 +86,9 @@ def format_summary(report: dict[str, Any]) -> str:
     for who in ("teacher", "student"):
         row = [who, *(f"{report[who][name]:.4f}" for name in names)]
         rows.append([*row, f"{speeds[who]:,.0f}"] if speeds else row)
-    widths = [max(len(row[column]) for row in rows) for column in range(len(header))]
+    if len(header) == 1:  # without gold labels and speeds there is nothing to tabulate
+        rows = []
+    widths = [max((len(row[column]) for row in rows), default=0) for column in range(len(header))]
     lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
     facts = [f"agreement {report['agreement']:.4f}", f"{report['num_parameters']:,} parameters"]
     if report["retention"] is not None:

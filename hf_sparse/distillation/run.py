@@ -19,10 +19,9 @@ from hf_sparse.distillation.plan import RunPlan
 from hf_sparse.distillation.recipe import Recipe
 from hf_sparse.distillation.recipe_checks import has_training
 from hf_sparse.distillation.reporting import format_summary, make_report, publish_report, save_student
+from hf_sparse.distillation.resources import collect_resources, peak_memory, write_resources
 from hf_sparse.distillation.stages import Stage, disk_full_named, write_json
-from hf_sparse.distillation.teacher import (
-    labelling_dtype,
-)
+from hf_sparse.distillation.teacher import labelling_dtype
 from hf_sparse.distillation.teacher_training import fine_tune as fine_tune_teacher
 from hf_sparse.distillation.texts import num_texts, read_texts, write_text_sets
 from hf_sparse.vocabulary import count_ngrams
@@ -190,7 +189,12 @@ class DistillationRun(RunPlan):
         """Choose the student on validation data and compare it with the teacher on the test set."""
 
         def work(folder: Path) -> None:
-            write_json(folder / "report.json", make_report(self))
+            started = time.monotonic()
+            report = make_report(self)
+            now = {"seconds": round(time.monotonic() - started, 3), "resumed": False, **peak_memory()}
+            stages = [self.texts_stage, self.vocabulary_stage, self.teacher_stage, *self.student_stages()[2:]]
+            report["resources"] = collect_resources(stages, name="evaluate", now=now)
+            write_json(folder / "report.json", report)
 
         self._run("evaluate", lambda: self.evaluate_stage, work, needs=self.student_stages)
         if self.evaluate_stage.is_done() and self._is_main:
@@ -226,12 +230,13 @@ class DistillationRun(RunPlan):
     ) -> None:
         if not self._is_wanted(name):
             return
+        started = time.monotonic()
         stage = stage_of()
         if stage.is_done():
             self._say(f"{name}: {stage.folder} (there already)")
             return
         self._require(needs(), name)
-        started = time.monotonic()
+        resumed = stage.is_begun()
         with disk_full_named(stage.partial):
             if self._is_main:
                 stage.open_partial()
@@ -239,6 +244,8 @@ class DistillationRun(RunPlan):
             if on_all_processes or self._is_main:
                 work(stage.partial)
             self.accelerator.wait_for_everyone()
+            if self._is_main:
+                write_resources(stage.partial, seconds=time.monotonic() - started, resumed=resumed)
         if self._is_main:
             stage.publish()
         self.accelerator.wait_for_everyone()

@@ -141,9 +141,13 @@ class Stage:
         """Tell whether the finished output for these very inputs is there."""
         return _key_of(self.folder) == self.key
 
+    def is_begun(self) -> bool:
+        """Tell whether an interrupted run of the same inputs left something to go on with."""
+        return _key_of(self.partial) == self.key
+
     def open_partial(self) -> Path:
         """Return the folder to work in: what an interrupted run of the same inputs left, or an empty one."""
-        if _key_of(self.partial) != self.key:
+        if not self.is_begun():
             shutil.rmtree(self.partial, ignore_errors=True)
             self.partial.mkdir(parents=True)
             write_json(self.partial / MANIFEST, {"stage": self.name, "key": self.key})

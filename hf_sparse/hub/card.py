@@ -13,6 +13,12 @@ _METRICS = {
     "regression": ["mean_squared_error", "pearson"],
 }
 
+_HUB_METRICS = {
+    "single_label_classification": ["accuracy", "f1"],
+    "multi_label_classification": ["accuracy", "f1"],
+    "regression": ["mse", "pearsonr"],
+}
+
 
 def render_card(report: dict[str, Any]) -> str:
     """Return the README.md of a student, metadata included.
@@ -27,7 +33,7 @@ def render_card(report: dict[str, Any]) -> str:
         pipeline_tag="text-classification",
         base_model=base_model,
         tags=["hf-sparse", "sparse-distillation", "n-grams", "deep-averaging-network"],
-        metrics=["accuracy", "f1"] if report["problem_type"] != "regression" else ["mse", "pearsonr"],
+        metrics=_HUB_METRICS[report["problem_type"]] if _scores(report) else None,
     )
     environment = jinja2.Environment(
         undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
@@ -40,9 +46,14 @@ def render_card(report: dict[str, Any]) -> str:
     return f"---\n{metadata.to_yaml()}\n---\n\n{body}"
 
 
+def _scores(report: dict[str, Any]) -> list[str]:
+    """Return the names of the scores in the table; there are none where the texts had no labels."""
+    return [name for name in _METRICS[report["problem_type"]] if name in report["student"]]
+
+
 def _results(report: dict[str, Any]) -> tuple[list[str], dict[str, list[str]]]:
     """Return the column names and, for teacher and student, the cells of the table of results."""
-    names = [name for name in _METRICS[report["problem_type"]] if name in report["student"]]
+    names = _scores(report)
     rows = {who: [f"{report[who][name]:.4f}" for name in names] for who in ("teacher", "student")}
     columns = [name.replace("_", " ") for name in names]
     if "texts_per_second" in report:

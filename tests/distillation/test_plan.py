@@ -54,7 +54,7 @@ def make_plan(tmp_path: Path, teacher_folder: Path, encoder_folder: Path) -> Pla
 
 
 def changed(one: RunPlan, other: RunPlan) -> list[str]:
-    """Return the first stages whose keys differ (all later ones follow)."""
+    """Return the stages whose keys differ."""
     return [name for name in STAGES if getattr(one, f"{name}_stage").key != getattr(other, f"{name}_stage").key]
 
 

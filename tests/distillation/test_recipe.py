@@ -1,7 +1,10 @@
 """Recipes that cannot work are refused when they are made, by name and with the way out."""
 
+import sys
+from pathlib import Path
 from typing import Any
 
+import jsonargparse
 import pytest
 
 from hf_sparse.distillation.recipe import (
@@ -84,8 +87,14 @@ def test_numbers_of_the_run(name: str, value: int) -> None:
         make_recipe(**{name: value})
 
 
-def test_integer_keys_of_labels_become_strings() -> None:
-    assert DataRecipe(labels={0: "no", "1": "yes"}).labels == {"0": "no", "1": "yes"}
+def test_integer_keys_of_labels_become_strings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(
+        "output_dir: run\nteacher: {model: org/t}\ndata: {train: {path: t.csv}, labels: {0: no!, '1': yes!, a: b}}\n"
+    )
+    monkeypatch.setattr(sys, "argv", ["distill.py", "--config", str(path)])
+    found = jsonargparse.auto_cli(Recipe, as_positional=False)
+    assert found.data.labels == {"0": "no!", "1": "yes!", "a": "b"}
 
 
 def test_private_texts_are_not_fine_tuned_on() -> None:

@@ -76,6 +76,37 @@ def test_card_holds_the_figures(problem_type: str, speed: bool, gold: bool, base
     assert "{%" not in card
 
 
+def test_card_without_scores_has_no_table() -> None:
+    report = make_report("single_label_classification", gold=False, speed=False)
+    card = render_card(report)
+    assert "|" not in card
+    assert yaml.safe_load(card.split("---\n", 2)[1]).get("metrics") is None
+    assert "\n\n\n" not in card
+    speeds = render_card(make_report("single_label_classification", gold=False))
+    lines = [line for line in speeds.splitlines() if line.startswith("|")]
+    assert lines == ["| | texts per second |", "|---|---|", "| teacher | 30 |", "| student | 54,321 |"]
+
+
+@pytest.mark.parametrize(("threads", "said"), [(1, "1 thread, cpu"), (2, "2 threads, cpu")])
+def test_number_of_threads(threads: int, said: str) -> None:
+    report = make_report("regression")
+    report["speed_conditions"]["threads"] = threads
+    assert said in render_card(report)
+
+
+def test_card_says_what_the_run_took() -> None:
+    report = make_report("regression")
+    assert "Wall time" not in render_card(report)
+    seconds = {"texts": 1.25, "label": 100.04, "evaluate": 9.0}
+    report["resources"] = {"seconds": seconds, "total_seconds": 110.29, "peak_memory_bytes": 1_512_000_000}
+    card = render_card(report)
+    assert "on 2 processors: texts 1.2 s, label 100.0 s, evaluate 9.0 s; in all 110 s.\n" in card
+    assert "Peak memory: 1.51 GB.\n\n## Limits" in card
+    report["resources"] |= {"seconds": seconds | {"label": None}, "total_seconds": None}
+    report["environment"]["accelerator"] = "NVIDIA X"
+    assert "2 processors and NVIDIA X: texts 1.2 s, label resumed, evaluate 9.0 s.\n" in render_card(report)
+
+
 @pytest.mark.parametrize("problem_type", SCORES)
 def test_table_has_as_many_cells_as_columns(problem_type: str) -> None:
     lines = [line for line in render_card(make_report(problem_type)).splitlines() if line.startswith("|")]
@@ -89,4 +120,5 @@ def test_summary_is_a_table(problem_type: str) -> None:
     assert len({len(line) for line in lines[:3]}) == 1
     assert [line.split()[0] for line in lines[1:3]] == ["teacher", "student"]
     assert lines[3] == "retention 1.0123, agreement 0.9321, 64,001,234 parameters, 1,787 times faster"
-    assert format_summary(make_report(problem_type, gold=False, speed=False)).endswith("64,001,234 parameters")
+    plain = format_summary(make_report(problem_type, gold=False, speed=False))
+    assert plain == "agreement 0.9321, 64,001,234 parameters"

@@ -1,6 +1,8 @@
 """A recipe that names only ids of a Hub runs from download to student, against a Hub on this machine."""
 
+import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,21 +12,37 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from tests.hub import loopback
 from tests.hub.loopback import serve
-from tests.tiny_task import NAMES, make_rows, make_teacher
+from tests.tiny_task import NAMES, make_encoder, make_rows, make_teacher
 
 ROOT = Path(__file__).parents[2]
 RECIPE = """
 data:
-  train: {{path: org/texts, split: train, label_column: label, streaming: {streaming}}}
-  corpus: [{{path: org/texts, split: unsupervised, streaming: {streaming}}}]
-  test: {{path: org/texts, split: test, label_column: label}}
+  train: {{path: {dataset}, split: train, label_column: label, streaming: {streaming}}}
+  corpus: [{{path: {dataset}, split: unsupervised, streaming: {streaming}}}]
+  test: {{path: {dataset}, split: test, label_column: label}}
 teacher: {{model: org/teacher}}
 vocabulary: {{num_ngrams: 300, min_documents: 1}}
 student: {{embedding_size: 8, hidden_sizes: [8]}}
 distil: {{epochs: 1}}
 fine_tune: {{epochs: 1}}
 evaluate: {{speed_seconds: 0}}
+"""
+# What `push_to_hub` of a data set with a ClassLabel column writes.
+CLASSES = """---
+dataset_info:
+  features:
+  - name: text
+    dtype: string
+  - name: label
+    dtype:
+      class_label:
+        names:
+          '0': sport
+          '1': trade
+          '2': music
+---
 """
 
 
@@ -40,6 +58,9 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         label = [-1 if split == "unsupervised" else NAMES.index(row["label"]) for row in rows]
         table = pa.table({"text": [row["text"] for row in rows], "label": label})
         pq.write_table(table, folder / "data" / f"{split}-00000-of-00001.parquet")
+    make_encoder(root / "models" / "org" / "encoder")
+    named = shutil.copytree(folder, root / "datasets" / "org" / "named")
+    (named / "README.md").write_text(CLASSES, encoding="utf-8")
     with serve(root) as address:
         yield address
 
@@ -47,7 +68,7 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def distil(hub: str, folder: Path, *arguments: str, **recipe: str) -> subprocess.CompletedProcess[str]:
     """Run the real command as a user of that Hub."""
     path = folder / "recipe.yaml"
-    path.write_text(RECIPE.format(streaming=recipe.get("streaming", "false")), encoding="utf-8")
+    path.write_text(RECIPE.format(**({"streaming": "false", "dataset": "org/texts"} | recipe)), encoding="utf-8")
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "TRANSFORMERS_"))}
     environment |= {
         "HF_ENDPOINT": hub,
@@ -74,6 +95,29 @@ def test_recipe_of_hub_ids_runs_to_a_student(hub: str, tmp_path: Path, streaming
     assert again.returncode == 0
     assert "distil: " in again.stderr
     assert "(there already)" in again.stderr
+
+
+def test_new_commit_of_a_data_set_is_read_anew(hub: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def texts() -> str:
+        done = distil(hub, tmp_path, "--stages", "[texts]", streaming="true")
+        assert done.returncode == 0, done.stderr[-2000:]
+        return next(line for line in done.stderr.splitlines() if line.startswith("texts: "))
+
+    assert "there already" not in texts()
+    assert "there already" in texts()
+    monkeypatch.setattr(loopback, "COMMIT", "decade" + "0" * 34)
+    assert "there already" not in texts()
+
+
+def test_class_names_of_a_hub_data_set(hub: str, tmp_path: Path) -> None:
+    done = distil(
+        hub, tmp_path, "--teacher.model", "org/encoder", "--stages", "[texts, vocabulary]", dataset="org/named"
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    named = distil(hub, tmp_path, "--teacher.model", "org/encoder", "--stages", "[teacher]", dataset="org/named")
+    assert named.returncode == 0, named.stderr[-2000:]
+    config = json.loads((tmp_path / "run" / "teacher" / "config.json").read_text(encoding="utf-8"))
+    assert config["id2label"] == {str(index): name for index, name in enumerate(NAMES)}
 
 
 @pytest.mark.parametrize(

@@ -42,8 +42,14 @@ def test_distils_a_classifier(launch: Launcher, task: Path, tmp_path: Path) -> N
     assert report["speedup"] == speeds["student"] / speeds["teacher"]
     assert set(report["stages"]) == {"distil", "fine_tune", "from_scratch"}
 
+    took = report["resources"]
+    stages = ["texts", "vocabulary", "teacher", "label", "distil", "fine_tune", "from_scratch", "evaluate"]
+    assert list(took["seconds"]) == stages
+    assert took["total_seconds"] == pytest.approx(sum(took["seconds"].values()))
+    assert took["peak_memory_bytes"] > 50e6  # torch alone
+
     folder = tmp_path / "run" / "student"
-    assert (folder / "README.md").is_file()
+    assert "Peak memory" in (folder / "README.md").read_text(encoding="utf-8")
     assert (folder / "recipe.yaml").is_file()
     model = AutoModelForSequenceClassification.from_pretrained(folder, trust_remote_code=True)
     assert model.num_parameters() == report["num_parameters"]
@@ -112,6 +118,26 @@ def test_distils_other_problems(
     assert metric in report["student"]
     config = json.loads((tmp_path / "run" / "student" / "config.json").read_text(encoding="utf-8"))
     assert config["problem_type"] == problem_type
+
+
+def test_lists_of_labels_are_a_multi_label_task(launch: Launcher, task: Path, tmp_path: Path) -> None:
+    report = run(
+        launch,
+        task,
+        tmp_path,
+        data__train={"path": str(task / "train.jsonl"), "label_column": "labels"},
+        data__test={"path": str(task / "test.jsonl"), "label_column": "labels"},
+        teacher={"model": str(task / "encoder"), "epochs": 1},
+        fine_tune__epochs=0,
+    )
+    assert report["problem_type"] == "multi_label_classification"
+
+
+def test_test_set_without_labels(launch: Launcher, task: Path, tmp_path: Path) -> None:
+    report = run(launch, task, tmp_path, data__test={"path": str(task / "test.jsonl")}, fine_tune__epochs=0)
+    assert report["retention"] is None
+    assert "accuracy" not in report["student"]
+    assert "|" not in (tmp_path / "run" / "student" / "README.md").read_text(encoding="utf-8")
 
 
 def test_head_of_one_output_is_a_regression(launch: Launcher, task: Path, tmp_path: Path) -> None:
@@ -196,6 +222,8 @@ def test_stages_run_alone_are_reused_and_redone_where_a_key_reaches(
         assert f"{tmp_path / 'run' / stage} (there already)" in redone
     for stage in ("distil", "fine_tune", "evaluate"):
         assert f"{tmp_path / 'run' / stage} (there already)" not in redone
+    seconds = json.loads((tmp_path / "run" / "report.json").read_text(encoding="utf-8"))["resources"]["seconds"]
+    assert seconds["label"] == json.loads((tmp_path / "run" / "label" / "resources.json").read_bytes())["seconds"]
     kept = ended_well(launch(*command, "--distil.lr", "0.01", "--distil.checkpoint_minutes", "5"))
     assert kept.err.count("(there already)") == 7
 
