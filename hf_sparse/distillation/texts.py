@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 
 from hf_sparse.distillation.label_space import LabelSpace
 from hf_sparse.distillation.recipe import DataRecipe, TextSet
-from hf_sparse.distillation.sources import read_rows
+from hf_sparse.distillation.sources import class_names, read_rows
 
 logger = logging.getLogger(__name__)
 
@@ -63,6 +63,7 @@ def write_text_sets(data: DataRecipe, folder: Path, *, space: LabelSpace, seed: 
             left to distil on or to validate with.
     """
     _check_sources(data)
+    _check_class_names(data, space)
     for stale in folder.glob("*.parquet"):  # what an interrupted run has left
         stale.unlink()
     counts = dict.fromkeys(TEXT_SETS, 0)
@@ -113,6 +114,22 @@ def _check_sources(data: DataRecipe) -> None:
             raise ValueError(
                 f"data.{missing[0]} has no {key}, but data.{next(name for name in sources if name not in missing)} "
                 "has one; name it for both or for none"
+            )
+
+
+def _check_class_names(data: DataRecipe, space: LabelSpace) -> None:
+    """Check that integers to which a data set gives names stand for the same labels in the space."""
+    if data.labels is not None:  # the recipe has the last word
+        return
+    known = {name.casefold(): index for index, name in enumerate(space.names)}
+    for key, source in data.text_sets().items():
+        names = class_names(source) or []
+        meant = {index: known[name.casefold()] for index, name in enumerate(names) if name.casefold() in known}
+        if any(index != other for index, other in meant.items()):
+            mapping = ", ".join(f"{index}: {space.names[other]!r}" for index, other in meant.items())
+            raise ValueError(
+                f"the labels of data.{key} are numbered {', '.join(names)}, but {space.origin} "
+                f"{', '.join(space.names)}; say what the numbers mean with data.labels: {{{mapping}}}"
             )
 
 

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import datasets
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -110,6 +111,22 @@ def test_too_few_texts(tmp_path: Path, sets: dict[str, int], message: str) -> No
         named[name] = [found] if name == "corpus" else found
     with pytest.raises(ValueError, match=message):
         write(tmp_path, **named)
+
+
+@pytest.mark.parametrize(
+    ("names", "mapping"), [(["Odd", "Even"], "0: 'odd', 1: 'even'"), (["none", "even"], "1: 'even'")]
+)
+def test_labels_numbered_otherwise_are_refused(tmp_path: Path, names: list[str], mapping: str) -> None:
+    features = datasets.Features({"text": datasets.Value("string"), "label": datasets.ClassLabel(names=names)})
+    rows = {"text": [str(number) for number in range(20)], "label": [number % 2 for number in range(20)]}
+    datasets.Dataset.from_dict(rows, features=features).to_parquet(tmp_path / "rows.parquet")
+    train = TextSet(path=str(tmp_path / "rows.parquet"), label_column="label")
+    with pytest.raises(ValueError, match=r"data\.train are numbered .*, but a test even, odd; ") as raised:
+        write(tmp_path, train=train)
+    assert str(raised.value).endswith(f"data.labels: {{{mapping}}}")
+    assert write(tmp_path, train=train, labels={"0": "odd", "1": "even"})["train"] == 16
+    plain = source(tmp_path, "train", 20, label_column="label")
+    assert write(tmp_path, train=plain)["train"] == 16
 
 
 def test_half_given_logits_are_refused(tmp_path: Path) -> None:
