@@ -133,6 +133,8 @@ class Worker:
         assert module_spec is not None, "spec_from_file_location knows every .py file"
         assert module_spec.loader is not None, "a .py file has a loader"
         module = importlib.util.module_from_spec(module_spec)
+        # numba finds the globals of a cached function by the name of its module.
+        sys.modules[module_spec.name] = module
         module_spec.loader.exec_module(module)
         return getattr(module, self._spec["class"])(threads=self._spec["threads"], **self._spec["options"])
 

@@ -89,4 +89,4 @@ def _logits_only(model: Any) -> Any:
             logits: torch.Tensor = self.model(input_ids=input_ids, attention_mask=attention_mask).logits
             return logits
 
-    return Logits()
+    return Logits().eval()
