@@ -59,6 +59,9 @@ def run_benchmark(
 
 def _measure_baseline(run: Run, settings: Settings) -> dict[str, Any]:
     one = baseline()
+    stored = run.stored_start(one, settings.threads[0])
+    if stored is not None:
+        return stored
     try:
         run.prepare(one)
         process = run.start(one, settings.threads[0])
@@ -73,7 +76,7 @@ def _measure_baseline(run: Run, settings: Settings) -> dict[str, Any]:
 
 def _prepare_all(run: Run, measured: Measured, settings: Settings) -> None:
     """Train and compile; then start those with files once from disk, while no other process maps these files."""
-    for one in tqdm(measured.contestants, desc="preparing", unit="contestant", file=sys.stderr):
+    for one in tqdm(measured.contestants, desc="preparing", unit="contestant", file=sys.stderr, leave=False):
         if one.missing is not None:
             measured.reasons[one.name] = one.missing
             continue
@@ -85,7 +88,9 @@ def _prepare_all(run: Run, measured: Measured, settings: Settings) -> None:
             continue
         measured.starts[one.name] = {"prepare": {"seconds": seconds}} if seconds is not None else {}
     able = [one for one in measured.contestants if one.name not in measured.reasons]
-    for one in tqdm(able if settings.from_disk else [], desc="cold starts", unit="contestant", file=sys.stderr):
+    for one in tqdm(
+        able if settings.from_disk else [], desc="cold starts", unit="contestant", file=sys.stderr, leave=False
+    ):
         if not (one.files or one.is_prepared):
             continue
         try:
@@ -102,7 +107,7 @@ def _running(
     """Start and load contestants one after the other; those that fail become blank."""
     processes: dict[str, ContestantProcess] = {}
     try:
-        for one in tqdm(able, desc=f"loading, threads: {threads}", unit="contestant", file=sys.stderr):
+        for one in tqdm(able, desc=f"loading, threads: {threads}", unit="contestant", file=sys.stderr, leave=False):
             if one.name in measured.reasons:
                 continue
             try:
@@ -131,13 +136,8 @@ def _measure_threads(
 ) -> None:
     """Measure all cells of one number of threads, and the answers where that is the first."""
     threads = groups[0].threads
-    wants_answers = threads == settings.threads[0]
-    unfinished = [one for one in able if any(run.stored_cell(one, group) is None for group in groups)]
-    needed = [one for one in able if one in unfinished or wants_answers]
-    for one in able:
-        stored = run.stored_start(one, threads)
-        if one.name not in measured.reasons and stored is not None:
-            measured.starts[one.name][f"threads_{threads}"] = stored
+    answers = [one for one in able if one.has_weights] if threads == settings.threads[0] else []
+    needed = _unfinished(run, measured, able, groups, answers)
     by_name = {one.name: one for one in able}
     found: dict[tuple[str, Group], CellResult] = {}
     with _running(run, measured, needed, threads) as processes:
@@ -152,26 +152,50 @@ def _measure_threads(
                 slow=lambda name: by_name[name].is_slow,
                 derive=partial(_largest_below, found),
             )
-            for result in results:
+            # What failed may go well next time.
+            for result in (one for one in results if one.warm is not None):
                 journal.add("cell", run.cell_key(by_name[result.contestant], group), asdict(result))
             cells = [cell for cell in (*stored_cells.values(), *results) if cell is not None]
             found |= {(cell.contestant, group): cell for cell in cells}
             measured.cells += cells
             bar.update(len(able))
-        if wants_answers:
+        if threads == settings.threads[0]:
             measured.roofline = run.roofline(able)
-            _answer_all(run, measured, processes, by_name)
+        _answer_all(run, measured, processes, answers)
+
+
+def _unfinished(
+    run: Run,
+    measured: Measured,
+    able: Sequence[Contestant],
+    groups: Sequence[Group],
+    answering: Sequence[Contestant],
+) -> list[Contestant]:
+    """Return the contestants that have something left to do; note how the others started, when they did."""
+    threads = groups[0].threads
+    needed = []
+    for one in able:
+        stored = run.stored_start(one, threads)
+        if one.name not in measured.reasons and stored is not None:
+            measured.starts[one.name][f"threads_{threads}"] = stored
+        is_answered = one not in answering or run.stored_answers(one) is not None
+        if not is_answered or any(run.stored_cell(one, group) is None for group in groups):
+            needed.append(one)
+    return needed
 
 
 def _answer_all(
-    run: Run, measured: Measured, processes: dict[str, ContestantProcess], by_name: dict[str, Contestant]
+    run: Run, measured: Measured, processes: dict[str, ContestantProcess], answering: Sequence[Contestant]
 ) -> None:
-    answering = [name for name in processes if by_name[name].has_weights]
-    for name in tqdm(answering, desc="answering", unit="contestant", file=sys.stderr):
-        try:
-            measured.answers[name] = run.answer(by_name[name], processes[name])
-        except ContestantError as error:
-            logger.warning("%s gave no answers: %s", name, error)
+    for one in tqdm(answering, desc="answering", unit="contestant", file=sys.stderr, leave=False):
+        stored = run.stored_answers(one)
+        if stored is not None:
+            measured.answers[one.name] = stored
+        elif one.name in processes:
+            try:
+                measured.answers[one.name] = run.answer(one, processes[one.name])
+            except ContestantError as error:
+                logger.warning("%s gave no answers: %s", one.name, error)
 
 
 def _largest_below(found: dict[tuple[str, Group], CellResult], name: str, wanted: Group) -> CellResult | None:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -158,21 +159,25 @@ class Run:
         record = self._journal.find("cell", self.cell_key(contestant, group))
         return None if record is None else read_cell(record)
 
+    def stored_answers(self, contestant: Contestant) -> list[str] | None:
+        """Return a contestant's labels, if it gave them before."""
+        record = self._journal.find("answers", self._answers_key(contestant))
+        return None if record is None else list(record["labels"])
+
     def answer(self, contestant: Contestant, process: ContestantProcess) -> list[str]:
         """Return a contestant's labels of the first texts, of as many as there is time for."""
-        key = digest("answers", contestant.key, self._materials.answers_key, self._settings.answer_seconds)
-        record = self._journal.find("answers", key)
-        if record is None:
-            record = process.ask(
-                "answer",
-                timeout=10 * self._settings.answer_seconds + 120,
-                file=str(self._materials.answers),
-                seconds=self._settings.answer_seconds,
-                batch_size=32 if contestant.is_slow else 256,
-            )
-            self._journal.add("answers", key, record)
-        labels: list[str] = record["labels"]
-        return labels
+        record = process.ask(
+            "answer",
+            timeout=10 * self._settings.answer_seconds + 120,
+            file=str(self._materials.answers),
+            seconds=self._settings.answer_seconds,
+            batch_size=32 if contestant.is_slow else 256,
+        )
+        self._journal.add("answers", self._answers_key(contestant), record)
+        return list(record["labels"])
+
+    def _answers_key(self, contestant: Contestant) -> str:
+        return digest(contestant.key, self._session, self._materials.answers_key, self._settings.answer_seconds)
 
     def roofline(self, contestants: Sequence[Contestant]) -> dict[str, Any] | None:
         """Measure what memory allows, in a process of its own; None where no student's runtime takes part."""
@@ -228,6 +233,7 @@ def read_cell(record: dict[str, Any]) -> CellResult:
     return CellResult(**(record | summaries))
 
 
+@cache
 def _kernel_sources() -> str:
     """Return a hash of the code whose compiled form is cached."""
     folder = Path(__file__).parents[1]
