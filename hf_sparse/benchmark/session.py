@@ -117,7 +117,7 @@ class Run:
         """Have a contestant train or compile what it needs, in a process of its own; return the seconds it took."""
         if not (contestant.is_prepared or contestant.is_compiled):
             return None
-        key = digest(contestant.key, _kernel_sources())
+        key = digest(contestant.key, _kernel_sources() if contestant.is_compiled else None)
         record = self._journal.find("prepare", key)
         if record is None:
             reply = self._once(contestant, "prepare", timeout=_PREPARE_SECONDS)

@@ -5,6 +5,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
+
 _DAN_BATCH: Final = 256
 
 
@@ -26,7 +28,7 @@ class TfidfRegression:
 
         joblib = import_module("joblib")
         data = json.loads(Path(self._train).read_text(encoding="utf-8"))
-        vectorizer = TfidfVectorizer(ngram_range=(1, 2), min_df=2, sublinear_tf=True, dtype="float32")
+        vectorizer = TfidfVectorizer(ngram_range=(1, 2), min_df=2, sublinear_tf=True, dtype=np.float32)
         model = make_pipeline(vectorizer, LogisticRegression(C=10.0, max_iter=1000))
         model.fit(data["texts"], data["labels"])
         joblib.dump(model, folder / "partial.joblib")
