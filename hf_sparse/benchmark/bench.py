@@ -16,7 +16,7 @@ from hf_sparse.benchmark.journal import Journal, digest
 from hf_sparse.benchmark.report import make_report, write_report
 from hf_sparse.benchmark.run import run_benchmark
 from hf_sparse.benchmark.session import Materials, Settings
-from hf_sparse.benchmark.texts import POOL_SIZE, LabelledTexts, describe_pool, make_pool, read_texts
+from hf_sparse.benchmark.texts import POOL_SIZE, LabelledTexts, describe_pool, make_pool, read_texts, shuffle
 from hf_sparse.extras import require_extra
 
 logger = logging.getLogger(__name__)
@@ -137,6 +137,7 @@ def bench(
         )
     )
     chosen = choose(everyone, contestants)
+    labelled = shuffle(labelled, seed=seed)
     materials = _write_materials(folder / "work", labelled, settings, seed=seed)
     commit = describe_commit(Path(__file__).parent)
     journal = Journal(folder / "work" / "journal.jsonl")

@@ -110,8 +110,9 @@ class Run:
         )
 
     def artifacts(self, contestant: Contestant) -> Path:
-        """Return the folder of what a contestant has prepared: one for all that train alike."""
-        return self._folder / "artifacts" / f"{contestant.name}-{digest(contestant.options, contestant.module)}"
+        """Return the folder of what a contestant has prepared; another one when its code has changed."""
+        source = contestant.path.read_text(encoding="utf-8")
+        return self._folder / "artifacts" / f"{contestant.name}-{digest(contestant.options, source)}"
 
     def prepare(self, contestant: Contestant) -> float | None:
         """Have a contestant train or compile what it needs, in a process of its own; return the seconds it took."""

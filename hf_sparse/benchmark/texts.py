@@ -49,6 +49,16 @@ def read_texts(path: str, *, text_column: str, label_column: str | None, label_n
     return LabelledTexts(texts=texts, labels=tuple(_label_name(row[label_column], label_names) for row in rows))
 
 
+def shuffle(labelled: LabelledTexts, *, seed: int) -> LabelledTexts:
+    """Return the texts in a random order: files often hold one label after the other, and slow contestants answer few."""
+    order = np.random.default_rng(seed).permutation(len(labelled.texts)).tolist()
+    labels = labelled.labels
+    return LabelledTexts(
+        texts=tuple(labelled.texts[index] for index in order),
+        labels=None if labels is None else tuple(labels[index] for index in order),
+    )
+
+
 def make_pool(texts: Sequence[str], *, length: int, size: int, seed: int) -> list[str]:
     """Return texts of a length, made of real ones.
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hf_sparse.benchmark.texts import describe_pool, make_pool, read_texts
+from hf_sparse.benchmark.texts import LabelledTexts, describe_pool, make_pool, read_texts, shuffle
 
 NAMES = ["negative", "positive"]
 TEXTS = ["a  good<br />film !", "bad"]
@@ -100,6 +100,17 @@ def test_lengths_spread_around_the_target() -> None:
 
 def test_white_space_is_kept() -> None:
     assert set(make_pool(["a  b\tc"], length=3, size=5, seed=0)) == {"a  b\tc"}
+
+
+def test_shuffle() -> None:
+    given_order = LabelledTexts(texts=tuple(map(str, range(50))), labels=tuple("-" * 25 + "+" * 25))
+    found = shuffle(given_order, seed=0)
+    assert found.labels is not None
+    assert sorted(zip(found.texts, found.labels, strict=True)) == sorted(
+        zip(given_order.texts, given_order.labels or (), strict=True)
+    )
+    assert len(set(found.labels[:10])) == 2
+    assert shuffle(LabelledTexts(texts=("a", "b"), labels=None), seed=1).labels is None
 
 
 def test_no_words() -> None:

@@ -1,6 +1,7 @@
 """fastText, trained on the same texts; `fasttext-numpy2` and `fasttext-turbo` are both imported as `fasttext`."""
 
 import json
+import random
 from importlib import import_module
 from pathlib import Path
 
@@ -26,10 +27,12 @@ class FastText:
         data = json.loads(Path(self._train).read_text(encoding="utf-8"))
         numbers = {label: index for index, label in enumerate(sorted(set(data["labels"])))}
         (folder / "labels.json").write_text(json.dumps(sorted(numbers)), encoding="utf-8")
-        lines = (
+        lines = [
             f"{_PREFIX}{numbers[label]} {_line(text)}\n"
             for text, label in zip(data["texts"], data["labels"], strict=True)
-        )
+        ]
+        # fastText reads its file in order: one label after the other would leave it with the last.
+        random.Random(0).shuffle(lines)
         source = folder / "train.txt"
         source.write_text("".join(lines), encoding="utf-8", errors="replace")
         model = import_module("fasttext").train_supervised(str(source), thread=1, seed=0, verbose=0, **self._settings)

@@ -21,15 +21,19 @@ class OnnxTeacher:
         if target.exists():
             return
         import torch
-        from transformers import AutoModelForSequenceClassification
+        from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
         model: Any = AutoModelForSequenceClassification.from_pretrained(self._model, dtype=torch.float32).eval()
-        example = torch.ones((2, 16), dtype=torch.int64)
+        tokenizer: Any = AutoTokenizer.from_pretrained(self._model)
+        # Of two lengths: an example without padding is exported as a model that does not look at the mask.
+        example = tokenizer(
+            ["a text", "a longer text"], padding=True, return_token_type_ids=False, return_tensors="pt"
+        )
         dynamic = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
         exported = folder / "float32.onnx"
         torch.onnx.export(
             _logits_only(model),
-            (example, example),
+            (example["input_ids"], example["attention_mask"]),
             exported,
             input_names=["input_ids", "attention_mask"],
             output_names=["logits"],
