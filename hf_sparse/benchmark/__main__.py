@@ -1,4 +1,4 @@
-"""`python -m hf_sparse.benchmark --config recipes/benchmark/imdb.yaml`: the table, and as the last line the targets."""
+"""`python -m hf_sparse.benchmark --config FILE`: the table, and as the last line the targets as JSON."""
 
 import json
 import logging

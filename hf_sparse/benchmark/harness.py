@@ -69,33 +69,25 @@ class CellResult:
 
 @dataclass
 class _Turn:
-    """A contestant's state within a cell."""
+    """A contestant's state within a cell; seconds it has `used`, and that a `call` and a whole `batch` would take."""
 
     channel: Channel
     plan: CallPlan
     used: float
     call: float
+    batch: float
     rounds: list[list[float]] = field(default_factory=list)
     cold: list[float] = field(default_factory=list)
     reason: str | None = None
 
 
-def plan_calls(seconds_per_text: float, batch_size: int, *, bound: float, is_slow: bool) -> CallPlan | None:
-    """Return how a batch is handed over so that a cell takes at most `bound` seconds.
-
-    Returns:
-        The plan; None if a slow contestant would need longer than that for a single batch of more than 32 texts: what
-        it needs for 32 says as much, since those are what it works on internally.
-    """
-    call = seconds_per_text * batch_size
+def plan_calls(seconds_per_text: float, batch_size: int, *, bound: float, is_slow: bool) -> CallPlan:
+    """Return how a batch is handed over so that a cell takes at most `bound` seconds."""
     limit = bound / (1 + _MIN_ROUNDS)
-    if is_slow and batch_size > INTERNAL_BATCH and call > bound:
-        return None
-    if call <= limit:
+    if seconds_per_text * batch_size <= limit:
         return CallPlan()
-    part_size = min(
-        INTERNAL_BATCH if is_slow else 8 * INTERNAL_BATCH, batch_size, max(1, int(limit / seconds_per_text))
-    )
+    largest = INTERNAL_BATCH if is_slow else 8 * INTERNAL_BATCH
+    part_size = min(largest, batch_size, max(1, int(limit / seconds_per_text)))
     return CallPlan(part_size=part_size, max_parts=max(1, int(limit / (part_size * seconds_per_text))))
 
 
@@ -113,8 +105,9 @@ def measure_group(
         group: Which texts, batches and threads.
         channels: The contestants by name, in the order of the table.
         timing: How long to measure.
-        slow: Tells of a contestant whether it works in internal batches of 32.
-        derive: Finds the result of a contestant in a group, for batches that are too long to be measured.
+        slow: Tells of a contestant whether it works in internal batches of 32: where a larger batch would take longer
+            than the bound, its result is that of a smaller one, scaled.
+        derive: Finds the result of a contestant for the largest smaller batch of a group, None if there is none.
     """
     turns: dict[str, _Turn] = {}
     results: dict[str, CellResult] = {}
@@ -124,8 +117,9 @@ def measure_group(
         except ContestantError as error:
             results[name] = _result(name, group, reason=str(error))
             continue
-        if turn is None:
-            results[name] = _derived(name, group, derive)
+        smaller = derive(name, group) if slow(name) and turn.batch > timing.bound else None
+        if smaller is not None and smaller.warm is not None and smaller.batch_size >= INTERNAL_BATCH:
+            results[name] = _derived(name, group, smaller, smaller.warm)
         else:
             turns[name] = turn
     for number in range(timing.rounds):
@@ -136,7 +130,7 @@ def measure_group(
     return [results[name] for name in channels]
 
 
-def _begin(group: Group, channel: Channel, *, timing: Timing, is_slow: bool) -> _Turn | None:
+def _begin(group: Group, channel: Channel, *, timing: Timing, is_slow: bool) -> _Turn:
     """Find out how long a text takes, from one text and then, if there is time for it, from a few."""
     used = 0.0
     seconds_per_text = 0.0
@@ -147,10 +141,9 @@ def _begin(group: Group, channel: Channel, *, timing: Timing, is_slow: bool) -> 
         seconds_per_text = reply["seconds"] / texts
         used += reply["seconds"]
     plan = plan_calls(seconds_per_text, group.batch_size, bound=timing.bound, is_slow=is_slow)
-    if plan is None:
-        return None
     timed = plan.part_size * plan.max_parts if plan.is_extrapolated(group.batch_size) else group.batch_size
-    return _Turn(channel=channel, plan=plan, used=used, call=seconds_per_text * timed)
+    batch = seconds_per_text * group.batch_size
+    return _Turn(channel=channel, plan=plan, used=used, call=seconds_per_text * timed, batch=batch)
 
 
 def _take_turn(turn: _Turn, group: Group, *, timing: Timing, is_first: bool) -> None:
@@ -193,16 +186,13 @@ def _finish(name: str, group: Group, turn: _Turn) -> CellResult:
     )
 
 
-def _derived(name: str, group: Group, derive: Callable[[str, Group], CellResult | None]) -> CellResult:
+def _derived(name: str, group: Group, source: CellResult, warm: Summary) -> CellResult:
     """Scale the result of a smaller batch up to a batch that there is no time for."""
-    source = derive(name, group)
-    if source is None or source.warm is None:
-        return _result(name, group, reason="slower than the bound, and no smaller batch was measured")
     factor = group.batch_size / source.batch_size
     return _result(
         name,
         group,
-        warm=_scale(source.warm, factor),
+        warm=_scale(warm, factor),
         cold=None if source.cold is None else _scale(source.cold, factor),
         texts_per_second=source.texts_per_second,
         is_extrapolated=True,

@@ -1,5 +1,6 @@
 """The two pictures of a benchmark, made from `benchmark.json` alone."""
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,8 @@ from hf_sparse.benchmark.tables import headline_cell
 from hf_sparse.benchmark.targets import find_cell
 
 _COLOURS = {"student": "tab:red", "encoder": "tab:blue", "lexical": "tab:green"}
+_SHADES = {"student": "Reds", "encoder": "Blues", "lexical": "Greens"}
+_OFFSETS = ((0, 12), (0, -18), (0, 28), (0, -34), (0, 44), (0, -50))
 _DPI = 150
 
 
@@ -24,11 +27,18 @@ def plot_accuracy(report: dict[str, Any], path: Path) -> None:
     for index, (speed, value, row, cell) in enumerate(sorted(points, key=lambda point: point[:2])):
         marker = "o" if not cell["is_extrapolated"] else "s"
         axes.plot(speed, value, marker, color=_COLOURS[row["group"]])
-        # Every second name below its point: students of one accuracy lie side by side.
-        offset = (0, 7 + 10 * (index % 3)) if index % 2 else (0, -14 - 10 * (index % 3))
-        axes.annotate(row["name"], (speed, value), xytext=offset, textcoords="offset points", ha="center", fontsize=7)
+        # Points of one accuracy lie side by side: their names go to different heights, with a line to each.
+        axes.annotate(
+            row["name"],
+            (speed, value),
+            xytext=_OFFSETS[index % len(_OFFSETS)],
+            textcoords="offset points",
+            ha="center",
+            fontsize=7,
+            arrowprops={"arrowstyle": "-", "linewidth": 0.3},
+        )
     axes.set_xscale("log")
-    axes.margins(x=0.1, y=0.2)
+    axes.margins(x=0.1, y=0.3)
     axes.set_xlabel(
         f"texts per second ({length} words, batches of {batch_size}, {threads} thread{'s' if threads > 1 else ''}; "
         "squares: extrapolated)"
@@ -39,11 +49,14 @@ def plot_accuracy(report: dict[str, Any], path: Path) -> None:
 
 def plot_latency(report: dict[str, Any], path: Path) -> None:
     """Draw the median time of a single text against its length, of every contestant."""
+    from matplotlib import colormaps
+
     figure, axes = _figure()
     batch_size = min(report["settings"]["batch_sizes"])
     threads = report["settings"]["threads"][0]
     styles = ("-", "--", ":", "-.")
     drawn = dict.fromkeys(_COLOURS, 0)
+    sizes = Counter(row["group"] for row in report["contestants"] if row["reason"] is None)
     for row in report["contestants"]:
         cells = [
             find_cell(report, row["name"], threads=threads, length=length, batch_size=batch_size)
@@ -59,8 +72,7 @@ def plot_latency(report: dict[str, Any], path: Path) -> None:
             marker="o",
             markersize=3,
             linestyle=styles[drawn[group] % len(styles)],
-            color=_COLOURS[group],
-            alpha=1.0 - 0.07 * min(drawn[group], 10),
+            color=colormaps[_SHADES[group]](0.95 - 0.55 * drawn[group] / max(1, sizes[group])),
             label=row["name"],
         )
         drawn[group] += 1

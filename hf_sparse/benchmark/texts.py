@@ -50,7 +50,7 @@ def read_texts(path: str, *, text_column: str, label_column: str | None, label_n
 
 
 def shuffle(labelled: LabelledTexts, *, seed: int) -> LabelledTexts:
-    """Return the texts in a random order: files often hold one label after the other, and slow contestants answer few."""
+    """Return the texts in a random order: files may be sorted by label, and slow contestants answer few."""
     order = np.random.default_rng(seed).permutation(len(labelled.texts)).tolist()
     labels = labelled.labels
     return LabelledTexts(
