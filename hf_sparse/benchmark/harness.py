@@ -53,7 +53,10 @@ class CallPlan:
 
 @dataclass(frozen=True, kw_only=True)
 class CellResult:
-    """The times of a contestant in a cell, seconds a batch; without `warm` there is a reason why there are none."""
+    """The times of a contestant in a cell, seconds a batch; without `warm` there is a reason why there are none.
+
+    `bound` is how many seconds the cell could take, `derived_from` the batch size that was scaled to this one.
+    """
 
     contestant: str
     length: int
@@ -64,6 +67,7 @@ class CellResult:
     texts_per_second: float | None = None
     is_extrapolated: bool = False
     derived_from: int | None = None
+    bound: float | None = None
     reason: str | None = None
 
 
@@ -126,7 +130,7 @@ def measure_group(
         for name in _rotated(list(turns), number):
             _take_turn(turns[name], group, timing=timing, is_first=number == 0)
     for name, turn in turns.items():
-        results[name] = _finish(name, group, turn)
+        results[name] = _finish(name, group, turn, timing=timing)
     return [results[name] for name in channels]
 
 
@@ -172,7 +176,7 @@ def _take_turn(turn: _Turn, group: Group, *, timing: Timing, is_first: bool) -> 
     turn.used += reply["spent_seconds"]
 
 
-def _finish(name: str, group: Group, turn: _Turn) -> CellResult:
+def _finish(name: str, group: Group, turn: _Turn, *, timing: Timing) -> CellResult:
     if turn.reason is not None or not turn.rounds:
         return _result(name, group, reason=turn.reason or "not measured")
     warm = summarise(turn.rounds)
@@ -183,6 +187,7 @@ def _finish(name: str, group: Group, turn: _Turn) -> CellResult:
         cold=summarise([turn.cold]) if turn.cold else None,
         texts_per_second=group.batch_size / warm.median,
         is_extrapolated=turn.plan.is_extrapolated(group.batch_size),
+        bound=timing.bound,
     )
 
 
@@ -197,6 +202,7 @@ def _derived(name: str, group: Group, source: CellResult, warm: Summary) -> Cell
         texts_per_second=source.texts_per_second,
         is_extrapolated=True,
         derived_from=source.derived_from or source.batch_size,
+        bound=source.bound,
     )
 
 

@@ -75,8 +75,10 @@ class Run:
         """Keep the settings; nothing is started yet."""
         self._materials, self._settings, self._journal = materials, settings, journal
         self._folder = folder.resolve()
-        self._session = digest(commit, _kernel_sources(), materials.pool_keys, asdict(settings.timing))
+        # Not the bound: cells that had more time are as good, so a run may follow that measures more of them.
+        self._session = digest(commit, _kernel_sources(), settings.timing.seconds, settings.timing.rounds)
         self._load_length = min(materials.pools, key=lambda length: abs(length - _LOAD_LENGTH))
+        self._load_key = digest(self._session, materials.pool_keys[self._load_length])
 
     def start(self, contestant: Contestant, threads: int) -> ContestantProcess:
         """Start the process of a contestant.
@@ -128,7 +130,7 @@ class Run:
 
     def start_cold(self, contestant: Contestant) -> dict[str, Any]:
         """Return how a contestant starts when its files are not in memory."""
-        key = digest("cold", contestant.key, self._session)
+        key = digest("cold", contestant.key, self._load_key)
         record = self._journal.find("start", key)
         if record is None:
             threads = self._settings.threads[0]
@@ -140,7 +142,7 @@ class Run:
     def load(self, contestant: Contestant, process: ContestantProcess, threads: int) -> dict[str, Any]:
         """Load a contestant whose files are in memory, and return how it started the first time that it did."""
         reply = process.ask("load", timeout=_LOAD_SECONDS, length=self._load_length, from_disk=False)
-        key = digest("warm", contestant.key, threads, self._session)
+        key = digest("warm", contestant.key, threads, self._load_key)
         record = self._journal.find("start", key)
         if record is None:
             self._journal.add("start", key, reply)
@@ -149,11 +151,11 @@ class Run:
 
     def stored_start(self, contestant: Contestant, threads: int) -> dict[str, Any] | None:
         """Return how a contestant started in an earlier part of this benchmark."""
-        return self._journal.find("start", digest("warm", contestant.key, threads, self._session))
+        return self._journal.find("start", digest("warm", contestant.key, threads, self._load_key))
 
     def cell_key(self, contestant: Contestant, group: Group) -> str:
         """Return the key of a cell in the journal."""
-        return digest(contestant.key, asdict(group), self._session)
+        return digest(contestant.key, asdict(group), self._session, self._materials.pool_keys[group.length])
 
     def stored_cell(self, contestant: Contestant, group: Group) -> CellResult | None:
         """Return the result of a cell, if it was measured before."""
@@ -192,7 +194,7 @@ class Run:
             "row_bytes": {name: row_bytes(read_config(folder)) for name, folder in forms.items()},
             "processors": pinned_processors(1),
         }
-        key = digest("roofline", spec, self._session)
+        key = digest("roofline", spec, self._load_key)
         record = self._journal.find("roofline", key)
         if record is None:
             path = self._folder / "roofline.json"

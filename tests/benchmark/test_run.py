@@ -1,6 +1,7 @@
 """Whole runs with contestants of a few lines in real processes: blank rows, resuming, what is measured again."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +117,14 @@ def test_nothing_is_measured_twice(
 def test_another_commit_is_measured_anew(field: list[Contestant], materials: Materials, tmp_path: Path) -> None:
     first = run(field[:1], materials, tmp_path)
     assert run(field[:1], materials, tmp_path, commit="d").cells != first.cells
+
+
+def test_more_cells_in_a_second_run(field: list[Contestant], materials: Materials, tmp_path: Path) -> None:
+    timing = Timing(seconds=0.02, bound=9.0, rounds=2)
+    first = run(field[:1], materials, tmp_path, settings=replace(SETTINGS, batch_sizes=(8,), timing=timing))
+    both = run(field[:1], materials, tmp_path)
+    assert [(cell.batch_size, cell.bound) for cell in both.cells] == [(1, 5.0), (8, 9.0)]
+    assert both.cells[1] == first.cells[0]
 
 
 def test_journal(tmp_path: Path) -> None:
