@@ -6,38 +6,35 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
-from hf_sparse.runtime.compiled import move_slots, number_words
-from hf_sparse.runtime.kernel import Clean, ascii_table, encode, read_only
+from hf_sparse.runtime.kernel import characters
+from hf_sparse.runtime.numbering import move_slots, number_words
+from hf_sparse.runtime.texts import Clean, Encoder
 
 
 class Dictionary:
     """Numbers the words of texts in the order of their first occurrence, and keeps each word once."""
 
-    def __init__(self, table: npt.NDArray[np.uint32], clean: Clean) -> None:
-        """Start empty.
-
-        Args:
-            table: (1114112,) uint32, the lower case and class of each code point.
-            clean: How texts are cleaned before they are split.
-        """
-        self._characters = (read_only(table), ascii_table(table))
-        self._clean = clean
+    def __init__(
+        self,
+        table: npt.NDArray[np.uint32],
+        clean: Clean,
+        clean_texts: Callable[[Sequence[str], Clean], Sequence[str]],
+        normalise_texts: Callable[[Sequence[str]], list[str]],
+    ) -> None:
+        """Start empty; see `Encoder` for the arguments."""
+        self._characters = characters(table)
+        self._encoder = Encoder(table, clean, clean_texts, normalise_texts)
         self._num_words = 0
         self._slots = np.zeros((16, 2), dtype=np.uint64)
         self._blob = np.zeros(0, dtype=np.uint8)
         self._offsets = np.zeros(1, dtype=np.int64)
 
-    def number(
-        self,
-        texts: Sequence[str],
-        clean_texts: Callable[[Sequence[str], Clean], Sequence[str]],
-        normalise_texts: Callable[[Sequence[str]], list[str]],
-    ) -> npt.NDArray[np.int32]:
-        """Return the numbers of the words of texts, with -1 behind each text; see `encode` for the arguments."""
-        raw, offsets, must_clean = encode(texts, self._clean, clean_texts, normalise_texts)
-        self._reserve(raw.size)
+    def number(self, texts: Sequence[str]) -> npt.NDArray[np.int32]:
+        """Return the numbers of the words of texts, with -1 behind each text."""
+        encoded = self._encoder.encode(texts)
+        self._reserve(encoded[0].size)
         numbers, self._num_words = number_words(
-            raw, offsets, must_clean, self._characters, self._slots, self._blob, self._offsets, self._num_words
+            encoded, self._characters, self._slots, self._blob, self._offsets, self._num_words
         )
         return np.asarray(numbers, dtype=np.int32)
 
@@ -50,7 +47,8 @@ class Dictionary:
     def _reserve(self, num_bytes: int) -> None:
         """Make room for texts of some bytes, at worst as many new words, lower case taking 3 bytes for 2."""
         num_words = self._num_words + num_bytes
-        blob_size = int(self._offsets[self._num_words]) + 2 * num_bytes
+        # Words are read eight bytes at a time, the last one too.
+        blob_size = int(self._offsets[self._num_words]) + 2 * num_bytes + 8
         if num_words >= self._offsets.size:
             self._offsets = np.resize(self._offsets, 2 * num_words + 1)
         if blob_size > self._blob.size:

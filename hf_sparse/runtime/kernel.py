@@ -1,19 +1,21 @@
 """The compiled twin of the student's NumPy extraction: the same ids, some times faster.
 
-`compiled.py` has the loops; here is what Python sees of them. A student's own code imports this module where it is
+The other files have the loops; here is what Python sees of them. A student's own code imports this module where it is
 installed, and hands over its arrays and its table of code points: the format of a vocabulary is all they agree on.
 """
 
 from collections.abc import Callable, Sequence
-from itertools import pairwise
-from typing import Any, Final, Literal, Protocol, TypeAlias
+from typing import Any, Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from hf_sparse.runtime.compiled import Bytes, build_entries, build_word_slots, extract_ngrams, split_text
-
-Clean: TypeAlias = Literal["html", "none"]
+from hf_sparse.runtime.extraction import Tables, extract_ngrams
+from hf_sparse.runtime.jit import Bytes
+from hf_sparse.runtime.ngram_table import build_ngrams
+from hf_sparse.runtime.splitting import PADDING, Characters, split_text
+from hf_sparse.runtime.texts import Clean, Encoder
+from hf_sparse.runtime.word_table import build_words
 
 # The formats of `vocabulary.safetensors` that these kernels read. Students on the Hub carry the code that calls
 # `CompiledExtractor`: a change of how it is called needs a new format too.
@@ -49,6 +51,11 @@ class Vocabulary(Protocol):
         ...
 
     @property
+    def num_rows(self) -> int:
+        """Rows of the student's table, row 0 included."""
+        ...
+
+    @property
     def max_n(self) -> int:
         """Number of words of the longest n-gram."""
         ...
@@ -70,15 +77,9 @@ class CompiledExtractor:
             table: (1114112,) uint32, the lower case and class of each code point: the student's own.
         """
         self._clean = vocabulary.clean
-        self._characters = (read_only(table), ascii_table(table))
-        blob, offsets = read_only(vocabulary.words), read_only(vocabulary.word_offsets)
-        prefixes, words = read_only(vocabulary.node_prefix), read_only(vocabulary.node_word)
-        num_words = offsets.size - 1
-        word_slots = build_word_slots(blob, offsets, prefixes, words)
-        self._words = (word_slots, blob, offsets)
-        self._ngrams = (*build_entries(prefixes, words, num_words), (num_words).bit_length())
-        self._rows = read_only(np.concatenate((np.zeros(1, dtype=np.int32), vocabulary.node_row)))
-        self._max_n = vocabulary.max_n
+        self._table = table
+        self._encoder: Encoder | None = None
+        self.tables = build_tables(vocabulary, table)
 
     def extract(
         self,
@@ -90,21 +91,45 @@ class CompiledExtractor:
 
         Args:
             texts: B texts.
-            clean_texts: The student's cleaning, for texts that are not ASCII.
-            normalise_texts: The student's step before the splitting, for texts that are not ASCII.
+            clean_texts: The student's cleaning, for texts that must be normalised.
+            normalise_texts: The student's step before the splitting, for texts that it changes.
         """
-        raw, offsets, cleaned = encode(texts, self._clean, clean_texts, normalise_texts)
-        ids, lengths = extract_ngrams(
-            raw, offsets, cleaned, self._characters, self._words, self._ngrams, self._rows, self._max_n
-        )
+        if self._encoder is None:
+            self._encoder = Encoder(self._table, self._clean, clean_texts, normalise_texts)
+        ids, lengths = extract_ngrams(self._encoder.encode(texts), self.tables)
         return ids, lengths
 
     def words(self, text: str) -> list[str]:
         """Return the words of one text that has been cleaned and normalised."""
-        raw = np.frombuffer(text.encode("utf-8", "surrogatepass"), dtype=np.uint8)
-        lowered, ends = split_text(raw, False, self._characters)
+        raw = np.frombuffer(text.encode("utf-8", "surrogatepass") + bytes(PADDING), dtype=np.uint8)
+        lowered, starts, ends = split_text(raw, text.isascii(), False, self.tables[0])
         blob = lowered.tobytes()
-        return [blob[start:end].decode("utf-8") for start, end in pairwise([0, *ends.tolist()])]
+        return [blob[start:end].decode("utf-8") for start, end in zip(starts.tolist(), ends.tolist(), strict=True)]
+
+
+def build_tables(vocabulary: Vocabulary, table: npt.NDArray[np.uint32]) -> Tables:
+    """Return what the loops read of a vocabulary, with its nodes renumbered: a node is its row where it has one."""
+    rows, prefixes = vocabulary.node_row, vocabulary.node_prefix
+    nodes = np.where(rows > 0, rows, 0).astype(np.int32)
+    rowless = np.flatnonzero(rows <= 0)
+    nodes[rowless] = vocabulary.num_rows + np.arange(rowless.size)
+    offsets = read_only(vocabulary.word_offsets)
+    num_words = offsets.size - 1
+    is_single = prefixes < 0
+    single_nodes = np.zeros(num_words, dtype=np.int32)
+    single_nodes[vocabulary.node_word[is_single]] = nodes[is_single]
+    blob = read_only(np.concatenate((vocabulary.words, np.zeros(8, dtype=np.uint8))))
+    longer = ~is_single
+    ngrams = build_ngrams(nodes[longer], nodes[prefixes[longer]], vocabulary.node_word[longer], num_words)
+    word_slots = build_words(blob, offsets, single_nodes)
+    return characters(table), (word_slots, blob, offsets), ngrams, vocabulary.num_rows, vocabulary.max_n
+
+
+def characters(table: npt.NDArray[np.uint32]) -> Characters:
+    """Return the table of code points (1114112,), and (128,) uint16 of class (high byte) and lower case of ASCII."""
+    entries = table[:128]
+    ascii_entries = (entries & 127 | entries >> np.uint32(24) << np.uint32(8)).astype(np.uint16)
+    return read_only(table), read_only(ascii_entries)
 
 
 def read_only(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -112,44 +137,3 @@ def read_only(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
     view = np.ascontiguousarray(array).view()
     view.setflags(write=False)
     return view
-
-
-def ascii_table(table: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint16]:
-    """Return (128,) uint16, the class of each ASCII character in the high byte, its lower case in the low one."""
-    entries = table[:128]
-    return read_only((entries & 127 | entries >> np.uint32(24) << np.uint32(8)).astype(np.uint16))
-
-
-def encode(
-    texts: Sequence[str],
-    clean: Clean,
-    clean_texts: Callable[[Sequence[str], Clean], Sequence[str]],
-    normalise_texts: Callable[[Sequence[str]], list[str]],
-) -> tuple[Bytes, npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
-    """Return the texts as UTF-8 bytes, ready to be split.
-
-    Args:
-        texts: B texts.
-        clean: What cleaning is to be done; that of ASCII texts is left to the splitting.
-        clean_texts: The student's cleaning, for the other texts.
-        normalise_texts: The student's second step of the word rule, for the other texts.
-
-    Returns:
-        The bytes end to end, the offsets (B + 1,) of the texts in them, and whether each still has to be cleaned (B,).
-    """
-    must_clean = np.full(len(texts), clean == "html")
-    offsets = np.zeros(len(texts) + 1, dtype=np.int64)
-    if all(map(str.isascii, texts)):
-        raw = "".join(texts).encode("ascii")
-        np.cumsum(np.fromiter(map(len, texts), np.int64, len(texts)), out=offsets[1:])
-    else:
-        chosen = [index for index, text in enumerate(texts) if not text.isascii()]
-        parts = list(texts)
-        normalised = normalise_texts(clean_texts([texts[index] for index in chosen], clean))
-        for index, text in zip(chosen, normalised, strict=True):
-            parts[index] = text
-        must_clean[chosen] = False
-        encoded = [part.encode("utf-8") for part in parts]
-        raw = b"".join(encoded)
-        np.cumsum(np.fromiter(map(len, encoded), np.int64, len(encoded)), out=offsets[1:])
-    return np.frombuffer(raw, dtype=np.uint8), offsets, must_clean

@@ -75,7 +75,7 @@ def read_corpus(
         raise TypeError("texts must be many strings, got one")
     numbering: _Numbering
     if word_rule == "words":
-        numbering = _Kernel(clean)
+        numbering = Dictionary(code_point_table(), clean, clean_texts, normalise_texts)
     elif word_rule == "sklearn":
         numbering = _Sklearn(clean)
     else:
@@ -122,19 +122,6 @@ def _close_texts(word_ids: npt.NDArray[np.int32], num_words: npt.NDArray[np.int6
     """Return word ids (T,) of texts of `num_words` (B,) words with -1 behind each text."""
     closed: npt.NDArray[np.int32] = np.insert(word_ids, np.cumsum(num_words), -1)
     return closed
-
-
-class _Kernel:
-    """Rule `"words"`, by the compiled kernel."""
-
-    def __init__(self, clean: Clean) -> None:
-        self._dictionary = Dictionary(code_point_table(), clean)
-
-    def number(self, texts: Sequence[str]) -> npt.NDArray[np.int32]:
-        return self._dictionary.number(texts, clean_texts, normalise_texts)
-
-    def words(self) -> list[bytes]:
-        return self._dictionary.words()
 
 
 class _Sklearn:

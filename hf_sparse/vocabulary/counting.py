@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from tqdm.auto import tqdm
 
-from hf_sparse.runtime.compiled import jit
+from hf_sparse.runtime.jit import jit
 from hf_sparse.student.vocabulary_sparse_ngram import NgramVocabulary
 from hf_sparse.student.words_sparse_ngram import check_word_rule, resolve_clean
 from hf_sparse.vocabulary.corpus import Corpus, read_corpus

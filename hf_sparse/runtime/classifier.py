@@ -1,0 +1,246 @@
+"""A student that serves: text to label with NumPy and the compiled kernels alone."""
+
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from hf_sparse.runtime.head import Head, probabilities
+from hf_sparse.runtime.jit import Floats
+from hf_sparse.runtime.kernel import build_tables
+from hf_sparse.runtime.pooling import MODES, Table, ids_pooler, texts_pooler
+from hf_sparse.runtime.rows import BITS, FORMATS, TAILS
+from hf_sparse.runtime.student_files import (
+    NgramExtractor,
+    NgramVocabulary,
+    clean_texts,
+    code_point_table,
+    normalise_texts,
+)
+from hf_sparse.runtime.texts import Encoder
+from hf_sparse.runtime.weights import map_weights
+
+# Texts that one thread takes at a time: enough that starting it costs nothing, few enough for the caches.
+_BATCH_TEXTS: Final = 512
+_BATCH_CHARACTERS: Final = 1 << 20
+_FORMAT_VERSION: Final = 1
+_PROBLEM_TYPES: Final = ("single_label_classification", "multi_label_classification", "regression")
+_FILES: Final = ("config.json", "vocabulary.safetensors", "model*.safetensors", "model.safetensors.index.json")
+
+
+class NgramClassifier:
+    """Classifies texts; made by `from_pretrained`. Any number of threads may use one at the same time.
+
+    `labels` are the names of the C labels, `problem_type` is as in the config of any Hugging Face model, and
+    `num_threads` says over how many threads a call spreads its texts.
+    """
+
+    def __init__(
+        self,
+        *,
+        config: Mapping[str, Any],
+        vocabulary: NgramVocabulary,
+        weights: Mapping[str, npt.NDArray[Any]],
+        num_threads: int = 1,
+    ) -> None:
+        """Put a student together; see `from_pretrained`."""
+        if num_threads < 1:
+            raise ValueError(f"num_threads must be at least 1, got {num_threads}")
+        self.num_threads = num_threads
+        self._head = Head.from_weights(config, weights)
+        self.labels = _labels(config, self._head.num_labels)
+        self.problem_type: str = config.get("problem_type") or _PROBLEM_TYPES[0]
+        _check_pooling(config)
+        # The table is only addresses to the loops: this keeps the memory behind them.
+        self._blocks, self._table = _table(config, weights, vocabulary.num_rows)
+        row_format, mode = FORMATS[config.get("table_dtype", "float32")], MODES[config["pooling"]]
+        self._pool = _pooler(vocabulary, row_format, mode, self._table)
+        self._threads = ThreadPoolExecutor(num_threads, "hf-sparse") if num_threads > 1 else None
+        # Loads the machine code, or compiles it: the first real call waits for nothing.
+        self._logits(["a"] * (1 + self._head.sentence_pairs))
+
+    @classmethod
+    def from_pretrained(
+        cls, folder_or_repo: str | os.PathLike[str], *, revision: str | None = None, num_threads: int = 1
+    ) -> "NgramClassifier":
+        """Load a student; its weights are mapped, not read, and shared with other processes that map them.
+
+        Args:
+            folder_or_repo: A folder, or the id of a repository on the Hub.
+            revision: Branch, tag or commit of the repository.
+            num_threads: Over how many threads a call spreads its texts.
+
+        Raises:
+            FileNotFoundError: A file is missing.
+            ValueError: The folder does not hold a student that the runtime can serve; the message says why.
+        """
+        folder = Path(folder_or_repo)
+        if not folder.is_dir():
+            from huggingface_hub import snapshot_download
+
+            folder = Path(snapshot_download(str(folder_or_repo), revision=revision, allow_patterns=list(_FILES)))
+        if not (folder / "config.json").is_file():
+            raise FileNotFoundError(f"there is no config.json in {folder}: it is not the folder of a student")
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        _check_config(config, folder)
+        vocabulary = NgramVocabulary.load(folder)
+        expected = config.get("vocabulary_sha256")
+        if expected is not None and expected != vocabulary.sha256:
+            raise ValueError(
+                f"{folder}: vocabulary.safetensors has sha256 {vocabulary.sha256}, but the model was made with "
+                f"{expected}: both must come from one student"
+            )
+        return cls(config=config, vocabulary=vocabulary, weights=map_weights(folder), num_threads=num_threads)
+
+    def predict(self, texts: Iterable[str], text_pairs: Iterable[str] | None = None) -> list[Any]:
+        """Return the label of each text; with several labels a text, the list of those above 0.5.
+
+        Args:
+            texts: B texts in a list, an iterator or an Arrow column.
+            text_pairs: Their partners, for a student of sentence pairs.
+
+        Raises:
+            TypeError: `texts` is one string, or one of them is not a string.
+            ValueError: The student is one of regression, or `text_pairs` does not fit it.
+        """
+        if self.problem_type == "regression":
+            raise ValueError("a regression has no labels: predict_proba gives its values")
+        logits = self.predict_logits(texts, text_pairs)
+        if self.problem_type == "multi_label_classification":
+            return [[self.labels[index] for index in np.flatnonzero(row > 0)] for row in logits]
+        return [self.labels[index] for index in logits.argmax(axis=1).tolist()]
+
+    def predict_proba(self, texts: Iterable[str], text_pairs: Iterable[str] | None = None) -> Floats:
+        """Return probabilities (B, C) float32, those of a regression being its values; see `predict`."""
+        return probabilities(self.predict_logits(texts, text_pairs), self.problem_type)
+
+    def predict_logits(self, texts: Iterable[str], text_pairs: Iterable[str] | None = None) -> Floats:
+        """Return logits (B, C) float32; see `predict`."""
+        if (text_pairs is not None) != self._head.sentence_pairs:
+            wants = "pairs of texts: give text_pairs" if self._head.sentence_pairs else "single texts, no text_pairs"
+            raise ValueError(f"this student takes {wants}")
+        if text_pairs is not None:
+            sides = zip(_strings(texts), _strings(text_pairs), strict=True)
+            batches = _batches(chain.from_iterable(sides))
+        else:
+            batches = _batches(texts if isinstance(texts, list | tuple) else _strings(texts), self.num_threads)
+        parts = list(self._run(batches))
+        if not parts:
+            return np.zeros((0, self._head.num_labels), dtype=np.float32)
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    def _run(self, batches: Iterator[Sequence[str]]) -> Iterator[Floats]:
+        """Yield the logits of batches, in order; the threads are never more than a few batches ahead."""
+        if self._threads is None:
+            yield from map(self._logits, batches)
+            return
+        waiting: list[Future[Floats]] = []
+        for batch in batches:
+            waiting.append(self._threads.submit(self._logits, batch))
+            if len(waiting) > 2 * self.num_threads:
+                yield waiting.pop(0).result()
+        yield from (future.result() for future in waiting)
+
+    def _logits(self, texts: Sequence[str]) -> Floats:
+        if not all(map(str.__instancecheck__, texts)):
+            wrong = next(text for text in texts if not isinstance(text, str))
+            raise TypeError(f"texts must be strings, got {type(wrong).__name__} {wrong!r:.50}")
+        return self._head.logits(self._pool(texts))
+
+
+def _strings(texts: Iterable[str]) -> Iterator[str]:
+    """Yield texts one by one, those of an Arrow column too."""
+    if isinstance(texts, str):
+        raise TypeError(f"texts must be many strings, got one: put it into a list, [{texts!r:.50}]")
+    slices = getattr(texts, "slice", None)
+    if slices is not None and hasattr(texts, "to_pylist"):
+        return chain.from_iterable(
+            slices(first, _BATCH_TEXTS).to_pylist()
+            for first in range(0, len(texts), _BATCH_TEXTS)  # type: ignore[arg-type]
+        )
+    return iter(texts)
+
+
+def _batches(texts: Iterable[str], num_threads: int = 1) -> Iterator[Sequence[str]]:
+    """Cut texts into batches of an even number of texts, and of bounded size where the number leaves a choice."""
+    size = _BATCH_TEXTS
+    if isinstance(texts, list | tuple):
+        size = min(size, max(16, -(-len(texts) // num_threads)))
+    stream = iter(texts)
+    while batch := list(islice(stream, size)):
+        if len(batch) > 2 and sum(map(len, filter(str.__instancecheck__, batch))) > _BATCH_CHARACTERS:
+            yield from (batch[first : first + 2] for first in range(0, len(batch), 2))
+        else:
+            yield batch
+
+
+def _pooler(
+    vocabulary: NgramVocabulary, row_format: int, mode: int, table: Table
+) -> Callable[[Sequence[str]], Floats]:
+    """Return the function that pools the rows of texts (B, D)."""
+    if vocabulary.word_rule == "words":
+        codes = code_point_table()
+        encoder = Encoder(codes, vocabulary.clean, clean_texts, normalise_texts)
+        tables, pool_texts = build_tables(vocabulary, codes), texts_pooler(row_format, mode)
+        return lambda texts: pool_texts(encoder.encode(texts), tables, table)
+    extractor, pool_ids = NgramExtractor(vocabulary, compiled=False), ids_pooler(row_format, mode)
+
+    def pool(texts: Sequence[str]) -> Floats:
+        batch = extractor.extract(texts)
+        return pool_ids(batch.ids, batch.lengths, table)
+
+    return pool
+
+
+def _table(
+    config: Mapping[str, Any], weights: Mapping[str, npt.NDArray[Any]], num_rows: int
+) -> tuple[list[npt.NDArray[Any]], Table]:
+    """Return the row blocks and where they are.
+
+    Raises:
+        ValueError: They do not have the rows that the vocabulary numbers, or the size that the config says.
+    """
+    dtype, width, block_rows = config.get("table_dtype", "float32"), config["embedding_size"], config["block_rows"]
+    stride = width * BITS[dtype] // 8 + TAILS[dtype]
+    blocks = []
+    for index, start in enumerate(range(0, num_rows, block_rows)):
+        name, rows = f"model.table.blocks.{index}", min(block_rows, num_rows - start)
+        block = weights.get(name)
+        if block is None or block.shape[0] != rows or block.nbytes != rows * stride:
+            found = "there is none" if block is None else f"it is {block.dtype} {block.shape}"
+            raise ValueError(f"the weights {name} must have {rows} rows of {stride} bytes ({dtype}), but {found}")
+        blocks.append(block)
+    addresses = np.array([block.ctypes.data for block in blocks], dtype=np.int64)
+    return blocks, (addresses, block_rows, stride, width)
+
+
+def _check_config(config: Mapping[str, Any], folder: Path) -> None:
+    if config.get("model_type") != "sparse_ngram":
+        raise ValueError(f"{folder} holds a model of type {config.get('model_type')!r}, not a sparse_ngram student")
+    if config.get("format_version") != _FORMAT_VERSION:
+        raise ValueError(
+            f"{folder} has format version {config.get('format_version')}, this runtime reads {_FORMAT_VERSION}: "
+            "install a newer hf-sparse"
+        )
+
+
+def _check_pooling(config: Mapping[str, Any]) -> None:
+    dtype = config.get("table_dtype", "float32")
+    if dtype not in FORMATS:
+        raise ValueError(f"table_dtype is {dtype!r}, known are {', '.join(FORMATS)}: install a newer hf-sparse")
+    if config["pooling"] not in MODES:
+        raise ValueError(
+            f"the runtime pools by {', '.join(MODES)}, not by {config['pooling']!r}: "
+            "load this student with AutoModelForSequenceClassification"
+        )
+
+
+def _labels(config: Mapping[str, Any], num_labels: int) -> list[str]:
+    names = config.get("id2label") or {}
+    return [str(names.get(str(index), f"LABEL_{index}")) for index in range(num_labels)]

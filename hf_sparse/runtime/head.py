@@ -1,0 +1,96 @@
+"""The dense end of a student in NumPy: from pooled rows to logits."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hf_sparse.runtime.jit import Floats
+
+
+@dataclass(frozen=True, kw_only=True)
+class Head:
+    """What a student does after pooling; see `hf_sparse/student/modeling_sparse_ngram.py`.
+
+    `layers` are the hidden layers, weight (H, D) and bias (H,), `classifier` the last one (None when it is folded into
+    the table); `pooled_bias` (D,) belongs to a layer that is folded into the table.
+    """
+
+    pooled_bias: Floats | None
+    pooled_is_hidden: bool
+    layers: list[tuple[Floats, Floats]]
+    classifier: tuple[Floats, Floats] | None
+    activation: str
+    sentence_pairs: bool
+
+    @classmethod
+    def from_weights(cls, config: Mapping[str, Any], weights: Mapping[str, npt.NDArray[Any]]) -> "Head":
+        """Take the dense layers of a student with a classifier from its weights.
+
+        Raises:
+            ValueError: A layer that the config speaks of is not among the weights.
+        """
+        folded = config.get("folded")
+        try:
+            names = [f"model.hidden_layers.{index}" for index in range(len(config["hidden_sizes"]))]
+            return cls(
+                pooled_bias=_float32(weights["model.pooled_bias"]) if folded else None,
+                pooled_is_hidden=folded == "hidden",
+                layers=[_layer(weights, name) for name in names],
+                classifier=None if folded == "classifier" else _layer(weights, "classifier"),
+                activation=config["activation"],
+                sentence_pairs=config["sentence_pairs"],
+            )
+        except KeyError as error:
+            raise ValueError(
+                f"the weights have no {error.args[0]}: save the student as SparseNgramForSequenceClassification"
+            ) from error
+
+    @property
+    def num_labels(self) -> int:
+        """Number of logits."""
+        last = self.pooled_bias if self.classifier is None else self.classifier[1]
+        assert last is not None, "a classifier is there or folded"
+        return last.size
+
+    def logits(self, pooled: Floats) -> Floats:
+        """Return the logits (B, C) of pooled texts (B, D), or of pairs (2B, D) with their sides interleaved."""
+        vectors = pooled
+        if self.pooled_bias is not None:
+            vectors = vectors + self.pooled_bias
+            vectors = self._activate(vectors) if self.pooled_is_hidden else vectors
+        if self.sentence_pairs:
+            first, second = vectors[0::2], vectors[1::2]
+            vectors = np.concatenate((first, second, first * second, np.abs(first - second)), axis=1)
+        for weight, bias in self.layers:
+            vectors = self._activate(vectors @ weight.T + bias)
+        return vectors if self.classifier is None else vectors @ self.classifier[0].T + self.classifier[1]
+
+    def _activate(self, vectors: Floats) -> Floats:
+        return np.maximum(vectors, 0) if self.activation == "relu" else np.tanh(vectors)
+
+
+def probabilities(logits: Floats, problem_type: str) -> Floats:
+    """Return the softmax, for `multi_label_classification` the sigmoid of logits (B, C); regression as it is."""
+    if problem_type == "regression":
+        return logits
+    if problem_type == "multi_label_classification":
+        # As one over one plus, it would overflow for large negative logits.
+        scaled = np.tanh(logits * np.float32(0.5))
+        halved: Floats = (scaled + 1) * np.float32(0.5)
+        return halved
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    normalised: Floats = powers / powers.sum(axis=1, keepdims=True)
+    return normalised
+
+
+def _layer(weights: Mapping[str, npt.NDArray[Any]], name: str) -> tuple[Floats, Floats]:
+    return _float32(weights[f"{name}.weight"]), _float32(weights[f"{name}.bias"])
+
+
+def _float32(array: npt.NDArray[Any]) -> Floats:
+    if array.dtype == np.uint16:  # bfloat16
+        return (array.astype(np.uint32) << np.uint32(16)).view(np.float32)
+    return np.ascontiguousarray(array, dtype=np.float32)

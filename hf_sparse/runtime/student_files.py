@@ -1,0 +1,37 @@
+"""The student's own files that need no torch, for a runtime that must not import it.
+
+Importing the package `hf_sparse.student` registers its classes with transformers and so imports torch. Its files are
+flat siblings that only import each other, as they do on the Hub; here they are imported as another package with the
+same files, and without the registering.
+"""
+
+import sys
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, Final
+
+_PACKAGE: Final = "hf_sparse.runtime._student"
+
+
+def _load(name: str) -> Any:
+    if _PACKAGE not in sys.modules:
+        package = ModuleType(_PACKAGE)
+        package.__path__ = [str(Path(__file__).parents[1] / "student")]
+        sys.modules[_PACKAGE] = package
+    return import_module(f"{_PACKAGE}.{name}")
+
+
+if TYPE_CHECKING:
+    from hf_sparse.student.extraction_sparse_ngram import NgramExtractor
+    from hf_sparse.student.unicode_sparse_ngram import code_point_table
+    from hf_sparse.student.vocabulary_sparse_ngram import NgramVocabulary
+    from hf_sparse.student.words_sparse_ngram import clean_texts, normalise_texts
+else:
+    NgramExtractor = _load("extraction_sparse_ngram").NgramExtractor
+    NgramVocabulary = _load("vocabulary_sparse_ngram").NgramVocabulary
+    code_point_table = _load("unicode_sparse_ngram").code_point_table
+    clean_texts = _load("words_sparse_ngram").clean_texts
+    normalise_texts = _load("words_sparse_ngram").normalise_texts
+
+__all__ = ["NgramExtractor", "NgramVocabulary", "clean_texts", "code_point_table", "normalise_texts"]
