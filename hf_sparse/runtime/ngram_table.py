@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hf_sparse.runtime.jit import SPREAD, Ids, Keys, inline, jit
-from hf_sparse.runtime.vector import match_eight, prefetch, trailing_zeros
+from hf_sparse.runtime.vector import find_eight, prefetch
 
 # The entries, and the number of bits of a word in a key, of a key, and of its low part.
 Ngrams: TypeAlias = tuple[Keys, int, int, int]
@@ -95,14 +95,11 @@ def find_ngrams(ngrams: Ngrams, mixed: Keys, num_keys: int, found: Ids) -> None:
     for index in range(num_keys):
         bucket = _BUCKET * np.int64(mixed[index] >> np.uint64(low_bits))
         tag = mixed[index] & low_mask
-        matches = match_eight(entries, bucket, tag)
+        node: Any = find_eight(entries, bucket, tag)
         displacement = 0
         # Entries fill a bucket from its start: behind one whose last is empty there is nothing to look for.
-        while matches == 0 and displacement < _FURTHEST and entries[bucket + _BUCKET - 1] != 0:
+        while entries[bucket + _BUCKET - 1] != 0 and node == 0 and displacement < _FURTHEST:
             displacement += 1
             bucket += _BUCKET
-            matches = match_eight(entries, bucket, tag | np.uint64(displacement) << np.uint64(low_bits))
-        node: Any = 0
-        if matches != 0:
-            node = np.int64(entries[bucket + trailing_zeros(matches)] & np.uint64(0xFFFFFFFF))
+            node = find_eight(entries, bucket, tag | np.uint64(displacement) << np.uint64(low_bits))
         found[index] = np.int32(node)

@@ -108,17 +108,24 @@ def texts_pooler(row_format: int, mode: int) -> Callable[[Texts, Tables, Table],
         num_texts = offsets.size - 1
         longest = longest_text(offsets, 0, num_texts)
         buffers = text_buffers(longest, max_n)
-        ids, addresses = np.empty(longest * max_n + 1, np.int32), np.empty(longest * max_n, np.int64)
+        ids = np.empty(longest * max_n + 1, np.int32)
+        addresses = np.empty((2, longest * max_n), np.int64)
         pooled = np.zeros((num_texts, width), np.float32)
-        for text in range(num_texts):
-            num_words = find_nodes(texts, text, tables, buffers)
-            num_ids = write_ids(buffers[5], num_words, num_rows, ids, 0)
-            _ask_for_rows(table, ids, 0, num_ids, addresses)
-            totals = pooled[text]
-            if maximum and num_ids > 0:
-                totals[:] = -np.inf
-            _add_columns(addresses, num_ids, width, totals, row_format, maximum)
-            _finish(totals, num_ids, mode)
+        num_asked = 0
+        for text in range(num_texts + 1):
+            num_ids = 0
+            if text < num_texts:
+                num_words = find_nodes(texts, text, tables, buffers)
+                num_ids = write_ids(buffers[5], num_words, num_rows, ids, 0)
+                _ask_for_rows(table, ids, 0, num_ids, addresses[text % 2])
+            if text > 0:
+                # While its rows were on their way, the n-grams of the next text were looked up.
+                totals = pooled[text - 1]
+                if maximum and num_asked > 0:
+                    totals[:] = -np.inf
+                _add_columns(addresses[(text - 1) % 2], num_asked, width, totals, row_format, maximum)
+                _finish(totals, num_asked, mode)
+            num_asked = num_ids
         return pooled
 
     return pool_texts

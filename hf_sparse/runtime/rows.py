@@ -107,14 +107,14 @@ def _scale_and_offset(builder: Any, row: Any, width: Any, row_format: int) -> tu
 
 
 def _combine(builder: Any, total: Any, values: Any, scaling: tuple[Any, Any] | None, lanes: int, maximum: bool) -> Any:
-    """Return the new sum (or maximum) of some columns."""
+    """Return the new maximum, or the new sum without the offsets, of some columns."""
     if scaling is not None:
         scale, offset = (splat(builder, number, lanes) for number in scaling)
         vector = values.type
         name = f"llvm.fma.v{lanes}f32"
         fma = cgutils.get_or_insert_function(builder.module, ir.FunctionType(vector, [vector] * 3), name)
         if not maximum:
-            return builder.fadd(builder.call(fma, [values, scale, total]), offset)
+            return builder.call(fma, [values, scale, total])
         values = builder.call(fma, [values, scale, offset])
     if maximum:
         return builder.select(builder.fcmp_ordered(">", values, total), values, total)
@@ -158,6 +158,9 @@ def add_rows(
         # A variable that lives in registers once LLVM has seen that nothing takes its address.
         total = cgutils.alloca_once(builder, vector)
         builder.store(load(builder, place), total)
+        # The offset of a row is the same for all columns: one number is added instead of a vector.
+        offsets = cgutils.alloca_once(builder, _FLOAT)
+        builder.store(ir.Constant(_FLOAT, 0.0), offsets)
         with cgutils.for_range(builder, count) as loop:
             address = load(builder, pointer(context, builder, signature.args[0], rows, loop.index, target=_LONG))
             row = builder.inttoptr(address, _BYTE.as_pointer())
@@ -165,7 +168,10 @@ def add_rows(
             scaling = _scale_and_offset(builder, row, columns, kind)
             combined = _combine(builder, builder.load(total), values, scaling, number, bool(maximum.literal_value))
             builder.store(combined, total)
-        stored = builder.store(builder.load(total), place)
+            if scaling is not None and not maximum.literal_value:
+                builder.store(builder.fadd(builder.load(offsets), scaling[1]), offsets)
+        result = builder.fadd(builder.load(total), splat(builder, builder.load(offsets), number))
+        stored = builder.store(result, place)
         stored.align = 1
         return context.get_dummy_value()
 

@@ -111,17 +111,21 @@ def trailing_zeros(_: Any, mask: Any) -> Any:
 
 
 @intrinsic
-def match_eight(_: Any, entries: Any, first: Any, tag: Any) -> Any:
-    """Return which of eight entries, on one cache line, have a tag in their high 32 bits."""
+def find_eight(_: Any, entries: Any, first: Any, tag: Any) -> Any:
+    """Return the low 32 bits of that of eight entries, on one cache line, whose high 32 bits are a tag, or 0."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         vector = ir.VectorType(_LONG, 8)
         line = load(builder, pointer(context, builder, signature.args[0], *arguments[:2], target=vector), 64)
         tags = builder.lshr(line, constant(_LONG, 8, 32))
         same = builder.icmp_unsigned("==", tags, splat(builder, arguments[2], 8))
-        return builder.zext(builder.bitcast(same, _BYTE), _LONG)
+        # No branch on what was found, which the processor could not foresee: all but one of the eight become 0.
+        kept = builder.select(same, line, constant(_LONG, 8, 0))
+        kind = ir.FunctionType(_LONG, [vector])
+        either = cgutils.get_or_insert_function(builder.module, kind, "llvm.vector.reduce.or.v8i64")
+        return builder.and_(builder.call(either, [kept]), ir.Constant(_LONG, 0xFFFFFFFF))
 
-    return types.uint64(entries, types.int64, types.uint64), generate
+    return types.int64(entries, types.int64, types.uint64), generate
 
 
 def _prefetch(builder: Any, place: Any) -> None:
