@@ -6,6 +6,10 @@ from transformers import PreTrainedConfig
 
 Pooling = Literal["mean", "sum", "max", "attentive"]
 Activation = Literal["relu", "tanh"]
+TableDtype = Literal["float32", "float16", "bfloat16", "int8", "int4"]
+Folded = Literal["hidden", "classifier"]
+
+TABLE_DTYPES: tuple[TableDtype, ...] = ("float32", "float16", "bfloat16", "int8", "int4")
 
 FORMAT_VERSION = 1  # of the tensors and of their meaning; code that does not know a version must refuse it
 
@@ -28,6 +32,12 @@ class SparseNgramConfig(PreTrainedConfig):
             n-grams are hardly trained, so what they start with stays in the pooled vector as noise. 0.02 is below one
             first Adagrad step at the usual rate of 0.05. Dense layers start as torch's `nn.Linear` does.
         vocabulary_sha256: Digest of the `vocabulary.safetensors` whose ids the table's rows belong to.
+        table_dtype: How rows are stored: as floats (what type a loaded model has is up to `dtype`, as ever), or as
+            integers with a scale and an offset for each row (`int8`, `int4`), which cannot be trained.
+        folded: Which dense layer the rows have gone through already, so that only its bias is left to add to what is
+            pooled, as `pooled_bias`: the first of the `hidden` layers (`embedding_size` is its width, `hidden_sizes`
+            the widths of those after it), the `classifier` of a model without hidden layers (`embedding_size` is
+            then the number of labels), or none.
         format_version: Version of the layout of the tensors.
         pad_token_id: Always 0.
         **kwargs: What every configuration takes: `num_labels`, `id2label`, `problem_type`, ...
@@ -51,6 +61,8 @@ class SparseNgramConfig(PreTrainedConfig):
         sentence_pairs: bool = False,
         initializer_range: float = 0.02,
         vocabulary_sha256: str | None = None,
+        table_dtype: TableDtype = "float32",
+        folded: Folded | None = None,
         format_version: int = FORMAT_VERSION,
         pad_token_id: int = 0,
         **kwargs: Any,
@@ -66,13 +78,22 @@ class SparseNgramConfig(PreTrainedConfig):
         self.sentence_pairs = sentence_pairs
         self.initializer_range = initializer_range
         self.vocabulary_sha256 = vocabulary_sha256
+        self.table_dtype = table_dtype
+        self.folded = folded
         self.format_version = format_version
         self._check()
+        self._check_compression()
         if pad_token_id != 0:
             raise ValueError(f"pad_token_id is {pad_token_id}, but row 0 is the padding row; leave pad_token_id at 0")
         super().__init__(**kwargs)
         # After the base class: some releases of transformers have a field of this name and set it.
         self.pad_token_id = pad_token_id
+        num_labels = len(self.id2label or {})
+        if folded == "classifier" and embedding_size != num_labels:
+            raise ValueError(
+                f"embedding_size is {embedding_size}, but a table with the classifier folded in has a column for each "
+                f"of the {num_labels} labels"
+            )
 
     @property
     def block_sizes(self) -> list[int]:
@@ -92,10 +113,29 @@ class SparseNgramConfig(PreTrainedConfig):
         poolings, activations = ("mean", "sum", "max", "attentive"), ("relu", "tanh")
         _require("pooling", self.pooling, self.pooling in poolings, f"one of {poolings}")
         _require("activation", self.activation, self.activation in activations, f"one of {activations}")
+        _require("table_dtype", self.table_dtype, self.table_dtype in TABLE_DTYPES, f"one of {TABLE_DTYPES}")
+        _require(
+            "folded", self.folded, self.folded in (None, "hidden", "classifier"), "'hidden', 'classifier' or null"
+        )
         if self.format_version != FORMAT_VERSION:
             raise ValueError(
                 f"format_version is {self.format_version}, but this code reads version {FORMAT_VERSION}; "
                 "load the model with the code of its own repository (trust_remote_code=True) or update hf-sparse"
+            )
+
+    def _check_compression(self) -> None:
+        if self.table_dtype == "int4" and self.embedding_size % 2:
+            raise ValueError(
+                f"embedding_size is {self.embedding_size}, but int4 rows hold two columns a byte; use int8, or "
+                "an even width"
+            )
+        if self.folded and (self.pooling not in ("mean", "sum") or self.sentence_pairs):
+            what = "pairs of texts" if self.sentence_pairs else f"{self.pooling} pooling"
+            raise ValueError(f"folded is {self.folded!r}, but no layer folds into a table under {what}; leave it null")
+        if self.folded == "classifier" and self.hidden_sizes:
+            raise ValueError(
+                f"hidden_sizes is {self.hidden_sizes}, but no layers follow a table that has the classifier "
+                "folded in; leave it empty"
             )
 
 

@@ -18,6 +18,7 @@ from transformers import initialization as init
 from transformers.modeling_outputs import BaseModelOutputWithPooling, SequenceClassifierOutput
 
 from .configuration_sparse_ngram import SparseNgramConfig
+from .rows_sparse_ngram import is_packed
 from .table_sparse_ngram import NgramAttention, NgramTable, keep_ids
 
 
@@ -30,21 +31,33 @@ class SparseNgramPreTrainedModel(PreTrainedModel):
     # The loss is a plain mean over the batch: the Trainer must divide it by the accumulation steps itself.
     accepts_loss_kwargs = False
     # Tables may be half precision; the layers after pooling are small, and float32 costs nothing there.
-    _keep_in_fp32_modules_strict = ["attention", "hidden_layers", "classifier"]  # noqa: RUF012 (the base class's type)
+    _keep_in_fp32_modules_strict = ["attention", "pooled_bias", "hidden_layers", "classifier"]  # noqa: RUF012 (the base class's type)
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         if isinstance(module, nn.ParameterList):  # the table's blocks; modules without own parameters are skipped
             for block in module:
+                if is_packed(block):
+                    init.zeros_(block)  # a scale of zero: nothing but zeros, which is all that can be said untrained
+                    continue
                 init.normal_(block, mean=0.0, std=self.config.initializer_range)
             # A slice carries no mark of having been loaded, so ask the block: a mapped file must not be written to.
-            if not getattr(module[0], "_is_hf_initialized", False):
+            if not is_packed(module[0]) and not getattr(module[0], "_is_hf_initialized", False):
                 init.zeros_(module[0][0])
         elif isinstance(module, nn.Linear):
             bound = module.in_features**-0.5
             init.uniform_(module.weight, -bound, bound)
             if module.bias is not None:
                 init.uniform_(module.bias, -bound, bound)
+        elif isinstance(module, SparseNgramModel) and module.pooled_bias is not None:
+            init.zeros_(module.pooled_bias)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Type of the table's values, by which a saved model is loaded again; the other layers stay float32."""
+        table: Any = self.base_model.table
+        dtype: torch.dtype = table.dtype
+        return dtype
 
     def get_input_embeddings(self) -> nn.Module:
         """Refuse: no single `nn.Embedding` holds the rows."""
@@ -74,6 +87,8 @@ class SparseNgramPreTrainedModel(PreTrainedModel):
         """
         from .pipeline_sparse_ngram import SparseNgramTextClassificationPipeline
 
+        if self.config.table_dtype not in ("int8", "int4"):  # it may have been cast since
+            self.config.table_dtype = str(self.dtype).removeprefix("torch.")
         self.config.auto_map = {
             "AutoConfig": _auto_map_entry(self.config.__class__),
             "AutoModel": _auto_map_entry(SparseNgramModel),
@@ -99,6 +114,7 @@ class SparseNgramModel(SparseNgramPreTrainedModel):
         self.table = NgramTable(config)
         self.attention = NgramAttention(config) if config.pooling == "attentive" else None
         widths = [config.embedding_size * (4 if config.sentence_pairs else 1), *config.hidden_sizes]
+        self.pooled_bias = nn.Parameter(torch.empty(config.embedding_size)) if config.folded else None
         self.hidden_layers = nn.ModuleList(nn.Linear(*pair) for pair in pairwise(widths))
         self.activation = nn.ReLU() if config.activation == "relu" else nn.Tanh()
         self.dropout = nn.Dropout(config.hidden_dropout)
@@ -133,9 +149,13 @@ class SparseNgramModel(SparseNgramPreTrainedModel):
             pooled: Vectors (B, D), or (2B, D) for pairs.
 
         Returns:
-            Vectors (B, H).
+            Vectors (B, H); with the classifier folded into the table, the logits (B, C).
         """
         hidden = pooled
+        if self.pooled_bias is not None:
+            hidden = hidden + self.pooled_bias
+        if self.config.folded == "hidden":
+            hidden = self.dropout(self.activation(hidden))
         if self.hidden_layers:
             hidden = hidden.to(next(self.hidden_layers.parameters()).dtype)
         if self.config.sentence_pairs:
@@ -242,7 +262,8 @@ class SparseNgramForSequenceClassification(SparseNgramPreTrainedModel):
         super().__init__(config)
         self.num_labels = len(config.id2label or {})
         self.model = SparseNgramModel(config)
-        self.classifier = nn.Linear(self.model.output_size, self.num_labels)
+        # Folded into the table, the classifier is gone: what the model encodes are the logits.
+        self.classifier = None if config.folded == "classifier" else nn.Linear(self.model.output_size, self.num_labels)
         self.post_init()  # type: ignore[no-untyped-call]
 
     def pool(self, input_ids: Tensor, lengths: Tensor) -> Tensor:
@@ -252,7 +273,10 @@ class SparseNgramForSequenceClassification(SparseNgramPreTrainedModel):
 
     def classify(self, pooled: Tensor) -> Tensor:
         """Turn pooled vectors (B, D), for pairs (2B, D), into logits (B, C); hidden dropout in training."""
-        logits: Tensor = self.classifier(self.model.encode(pooled).to(self.classifier.weight.dtype))
+        encoded: Tensor = self.model.encode(pooled)
+        if self.classifier is None:
+            return encoded
+        logits: Tensor = self.classifier(encoded.to(self.classifier.weight.dtype))
         return logits
 
     def forward(

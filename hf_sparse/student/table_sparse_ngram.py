@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .configuration_sparse_ngram import SparseNgramConfig
+from .rows_sparse_ngram import has_sum_kernel, is_packed, new_block, sum_packed_rows, unpack_rows
 
 # Rows that attentive pooling scores at once when nothing needs a gradient: 64 MB at 256 columns.
 ATTENTION_CHUNK = 65_536
@@ -18,21 +19,21 @@ ATTENTION_CHUNK = 65_536
 class NgramTable(nn.Module):
     """Hold V rows of D columns as several parameters, each a block of consecutive rows.
 
-    Row 0 is padding: it is zero, takes no part in pooling and never gets a gradient.
+    Row 0 is padding: it is zero, takes no part in pooling and never gets a gradient. Rows stored as integers get no
+    gradient either; whatever is made of them is float32.
     """
 
     def __init__(self, config: SparseNgramConfig) -> None:
         super().__init__()
         self.num_rows = config.vocab_size
         self.block_rows = config.block_rows
-        width = config.embedding_size
-        self.blocks = nn.ParameterList(nn.Parameter(torch.empty(rows, width)) for rows in config.block_sizes)
+        self.width = config.embedding_size
+        self.blocks = nn.ParameterList(new_block(rows, self.width, config.table_dtype) for rows in config.block_sizes)
 
     @property
     def dtype(self) -> torch.dtype:
-        """Type of the rows."""
-        dtype: torch.dtype = self.blocks[0].dtype
-        return dtype
+        """Type of the rows' values."""
+        return torch.float32 if is_packed(self.blocks[0]) else self.blocks[0].dtype
 
     def forward(self, ids: Tensor, lengths: Tensor, mode: Literal["mean", "sum", "max"] = "mean") -> Tensor:
         """Pool the rows of each text.
@@ -45,7 +46,10 @@ class NgramTable(nn.Module):
         Returns:
             Vectors (B, D) in the table's type.
         """
-        if len(self.blocks) == 1:
+        packed = is_packed(self.blocks[0])
+        if packed and (mode == "max" or not has_sum_kernel(ids)):
+            return self._pool_unpacked(ids, lengths, mode)
+        if len(self.blocks) == 1 and not packed:
             # Only kernels elsewhere skip row 0 for nothing; on the CPU padding_idx takes torch off its fast path.
             padding = None if ids.device.type == "cpu" and not torch.compiler.is_compiling() else 0
             ids, lengths = (ids, lengths) if padding == 0 else without_padding(ids, lengths)
@@ -73,10 +77,8 @@ class NgramTable(nn.Module):
         offsets = _offsets(lengths, ids.dtype)
         total: Tensor | None = None
         for block, inside, block_ids, block_offsets in self._split(ids, offsets):
-            factors = None if weights is None else (weights if inside is None else weights[inside]).to(block.dtype)
-            part = F.embedding_bag(
-                block_ids, block, block_offsets, mode="sum", include_last_offset=True, per_sample_weights=factors
-            )
+            factors = None if weights is None else (weights if inside is None else weights[inside]).to(self.dtype)
+            part = self._sum_rows(block_ids, block, block_offsets, factors)
             # Blocks of half-precision rows are added in float32: each part is already rounded once.
             part = part.to(torch.promote_types(part.dtype, torch.float32))
             total = part if total is None else total + part
@@ -85,15 +87,32 @@ class NgramTable(nn.Module):
 
     def rows(self, ids: Tensor) -> Tensor:
         """Gather single rows: ids (N,) to (N, D)."""
-        rows: Tensor
         if len(self.blocks) == 1:
-            rows = F.embedding(ids, self.blocks[0])
-            return rows
-        rows = self.blocks[0].new_zeros(ids.shape[0], self.blocks[0].shape[1])
+            return self._gather(ids, self.blocks[0])
+        rows = torch.zeros(ids.shape[0], self.width, dtype=self.dtype, device=ids.device)
         for block, inside, block_ids, _ in self._split(ids, _offsets(ids.new_tensor([ids.shape[0]]), ids.dtype)):
             assert inside is not None
-            rows = rows.index_put((inside.nonzero().squeeze(1),), F.embedding(block_ids, block))
+            rows = rows.index_put((inside.nonzero().squeeze(1),), self._gather(block_ids, block))
         return rows
+
+    def _gather(self, ids: Tensor, block: Tensor) -> Tensor:
+        rows = F.embedding(ids, block)
+        return unpack_rows(rows, self.width) if is_packed(block) else rows
+
+    def _sum_rows(self, ids: Tensor, block: Tensor, offsets: Tensor, factors: Tensor | None) -> Tensor:
+        """Add up rows of one block; `ids` count from its start."""
+        if is_packed(block):
+            if factors is None and has_sum_kernel(ids):
+                return sum_packed_rows(ids, block, offsets, self.width)
+            block, ids = self._gather(ids, block), torch.arange(ids.shape[0], dtype=ids.dtype, device=ids.device)
+        return F.embedding_bag(ids, block, offsets, mode="sum", include_last_offset=True, per_sample_weights=factors)
+
+    def _pool_unpacked(self, ids: Tensor, lengths: Tensor, mode: str) -> Tensor:
+        """Pool packed rows after unpacking all of them, where no kernel can do both at once."""
+        rows = self.rows(F.pad(ids, (1, 0)))  # row 0 first: padding among the ids is led to it, and passed over
+        places = torch.arange(1, ids.shape[0] + 1, dtype=ids.dtype, device=ids.device).masked_fill(ids == 0, 0)
+        offsets = _offsets(lengths, ids.dtype)
+        return F.embedding_bag(places, rows, offsets, mode=mode, include_last_offset=True, padding_idx=0)
 
     def _split(self, ids: Tensor, offsets: Tensor) -> list[tuple[Tensor, Tensor | None, Tensor, Tensor]]:
         """List for each block: its rows, the mask (N,) of the ids in it, these ids counted from its start, offsets."""
