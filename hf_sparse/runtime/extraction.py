@@ -49,45 +49,58 @@ def text_buffers(num_bytes: int, max_n: int) -> TextBuffers:
 
 
 @jit
-def find_nodes(texts: Texts, text: int, tables: Tables, buffers: TextBuffers) -> int:
-    """Write the nodes of a text's n-grams, by order and place of their first word, 0 for none; return its words."""
+def find_ids(
+    texts: Texts, text: int, tables: Tables, buffers: TextBuffers, ids: Ids, num_ids: int, in_order: bool
+) -> int:
+    """Write the ids of a text's n-grams behind those already there; return the new number of ids.
+
+    In order means as they stand in the text, shorter ones first; else they come order by order, which is faster.
+    """
     raw, offsets, (is_ascii, must_clean) = texts
-    characters, word_table, ngram_table, _, max_n = tables
+    characters, word_table, ngram_table, num_rows, max_n = tables
     word_room, words, places, mixed, found, nodes = buffers
     lowered, starts, ends = word_room
     num_words = split(raw, offsets[text], offsets[text + 1], is_ascii[text], must_clean[text], characters, word_room)
-    find_words(word_table, lowered, starts, ends, num_words, mixed, words, nodes[0])
+    singles = nodes[0]
+    find_words(word_table, lowered, starts, ends, num_words, mixed, words, singles)
     # No n-gram goes beyond the text: behind it stand words that are in no vocabulary.
     words[num_words : num_words + max_n] = _NO_WORD
     num_places = 0
     for place in range(num_words):
-        mixed[num_places] = spread_key(nodes[0, place], words[place + 1], ngram_table)
+        # Written in any case and kept by counting on: no branch, which the processor could not foresee.
+        mixed[num_places] = spread_key(singles[place], words[place + 1], ngram_table)
         places[num_places] = place
-        num_places += (nodes[0, place] > 0) & (words[place + 1] >= 0)
+        num_places += (singles[place] > 0) & (words[place + 1] >= 0)
+    if not in_order:
+        num_ids = _append(singles, num_words, num_rows, ids, num_ids)
     for n in range(1, max_n):
         find_ngrams(ngram_table, mixed, num_places, found)
-        nodes[n, :num_words] = 0
+        if in_order:
+            nodes[n, :num_words] = 0
+            for index in range(num_places):
+                nodes[n, places[index]] = found[index]
+        else:
+            num_ids = _append(found, num_places, num_rows, ids, num_ids)
         num_longer = 0
         for index in range(num_places):
             place, node = places[index], found[index]
-            nodes[n, place] = node
-            # Written in any case and kept by counting on: no branch, which the processor could not foresee.
             mixed[num_longer] = spread_key(node, words[place + n + 1], ngram_table)
             places[num_longer] = place
             num_longer += (node > 0) & (words[place + n + 1] >= 0)
         num_places = num_longer
-    return num_words
+    if in_order:
+        for place in range(num_words):
+            num_ids = _append(nodes[:, place], max_n, num_rows, ids, num_ids)
+    return num_ids
 
 
 @inline
-def write_ids(nodes: npt.NDArray[np.int32], num_words: int, num_rows: int, ids: Ids, num_ids: int) -> int:
-    """Write the ids of a text behind those already there, in text order; return the new number of ids."""
-    for place in range(num_words):
-        for n in range(nodes.shape[0]):
-            # Nodes are numbered as their rows; what lies beyond is only the prefix of others.
-            node = nodes[n, place]
-            ids[num_ids] = node
-            num_ids += (node > 0) & (node < num_rows)
+def _append(nodes: Ids, number: int, num_rows: int, ids: Ids, num_ids: int) -> int:
+    """Write those nodes that are rows: a node is numbered as its row, and what lies beyond only begins others."""
+    for index in range(number):
+        node = nodes[index]
+        ids[num_ids] = node
+        num_ids += (node > 0) & (node < num_rows)
     return num_ids
 
 
@@ -95,14 +108,13 @@ def write_ids(nodes: npt.NDArray[np.int32], num_words: int, num_rows: int, ids: 
 def extract_ngrams(texts: Texts, tables: Tables) -> tuple[Ids, Offsets]:
     """Return the ids (N,) int32 of all texts and the number of ids (B,) int64 of each."""
     raw, offsets, _ = texts
-    num_rows, max_n = tables[3], tables[4]
+    max_n = tables[4]
     num_texts = offsets.size - 1
     buffers = text_buffers(longest_text(offsets, 0, num_texts), max_n)
     ids, lengths = np.empty(raw.size * max_n + 1, np.int32), np.empty(num_texts, np.int64)
     num_ids = 0
     for text in range(num_texts):
-        num_words = find_nodes(texts, text, tables, buffers)
         before = num_ids
-        num_ids = write_ids(buffers[5], num_words, num_rows, ids, num_ids)
+        num_ids = find_ids(texts, text, tables, buffers, ids, num_ids, True)
         lengths[text] = num_ids - before
     return ids[:num_ids].copy(), lengths

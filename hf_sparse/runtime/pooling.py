@@ -10,7 +10,7 @@ from typing import Any, Final, TypeAlias
 
 import numpy as np
 
-from hf_sparse.runtime.extraction import Tables, Texts, find_nodes, longest_text, text_buffers, write_ids
+from hf_sparse.runtime.extraction import Tables, Texts, find_ids, longest_text, text_buffers
 from hf_sparse.runtime.jit import Floats, Ids, Offsets, inline, jit
 from hf_sparse.runtime.rows import FORMATS, add_rows
 from hf_sparse.runtime.vector import prefetch_address
@@ -104,7 +104,7 @@ def texts_pooler(row_format: int, mode: int) -> Callable[[Texts, Tables, Table],
 
     @jit
     def pool_texts(texts: Texts, tables: Tables, table: Table) -> Floats:
-        offsets, num_rows, max_n, width = texts[1], tables[3], tables[4], table[3]
+        offsets, max_n, width = texts[1], tables[4], table[3]
         num_texts = offsets.size - 1
         longest = longest_text(offsets, 0, num_texts)
         buffers = text_buffers(longest, max_n)
@@ -115,8 +115,7 @@ def texts_pooler(row_format: int, mode: int) -> Callable[[Texts, Tables, Table],
         for text in range(num_texts + 1):
             num_ids = 0
             if text < num_texts:
-                num_words = find_nodes(texts, text, tables, buffers)
-                num_ids = write_ids(buffers[5], num_words, num_rows, ids, 0)
+                num_ids = find_ids(texts, text, tables, buffers, ids, 0, False)
                 _ask_for_rows(table, ids, 0, num_ids, addresses[text % 2])
             if text > 0:
                 # While its rows were on their way, the n-grams of the next text were looked up.
