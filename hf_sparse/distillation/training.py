@@ -103,7 +103,7 @@ class StudentTrainer:
         self._plain = BatchMaker(
             tokenizer=tokenizer,
             problem_type=problem_type,
-            num_labels=int(model.classifier.out_features),
+            num_labels=model.num_labels,
             max_length=recipe.max_length,
         )
         self._dropped = dataclasses.replace(self._plain, ngram_dropout=recipe.ngram_dropout, seed=seed)
@@ -302,7 +302,7 @@ def predict_logits(
         for batch in batches:
             moved = batch.to(device)
             found.append(model.classify(model.pool(moved.ids, moved.lengths)).float().cpu().numpy())
-    return np.concatenate(found) if found else np.zeros((0, model.classifier.out_features), np.float32)
+    return np.concatenate(found) if found else np.zeros((0, model.num_labels), np.float32)
 
 
 def _row_optimizer(recipe: TrainingRecipe, blocks: list[nn.Parameter]) -> RowOptimizer:

@@ -1,0 +1,216 @@
+"""A student's folder in, a smaller student's folder out."""
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from hf_sparse.compression.fold import fold as fold_layer
+from hf_sparse.compression.fold import frozen
+from hf_sparse.compression.measure import (
+    EvaluationTexts,
+    Step,
+    format_steps,
+    predict_ids,
+    read_evaluation_texts,
+    student_bytes,
+)
+from hf_sparse.compression.quantise import quantise
+from hf_sparse.student.modeling_sparse_ngram import SparseNgramForSequenceClassification
+from hf_sparse.student.tokenization_sparse_ngram import SparseNgramTokenizer
+from hf_sparse.student.vocabulary_sparse_ngram import NgramVocabulary
+
+REPORT_FILE = "compression.json"
+
+_Student = SparseNgramForSequenceClassification
+
+
+def compress(
+    model: str,
+    output: str,
+    *,
+    fold: bool = True,
+    table_dtype: str = "int8",
+    keep_ngrams: int | None = None,
+    target_size: str | None = None,
+    prune_by: str = "norm",
+    data: str | None = None,
+    text_column: str = "text",
+    label_column: str | None = "label",
+    limit: int | None = None,
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """Make a student smaller and faster: prune n-grams, fold the first dense layer, quantise the rows.
+
+    Args:
+        model: Folder of a student with float rows.
+        output: Folder to write; complete or not there at all, whatever happens.
+        fold: Fold the first dense layer into the table (exact).
+        table_dtype: How rows are stored: float32, float16, bfloat16, int8 or int4.
+        keep_ngrams: Keep only this many n-grams.
+        target_size: Keep as many n-grams as fit, for instance 50MB (of 10**6 bytes), weights and vocabulary together.
+        prune_by: Which n-grams are the best: frequency, or norm (how much they move the student's answer).
+        data: Parquet, CSV or JSON Lines to measure accuracy and agreement on after each step; do not choose by a test
+            set.
+        text_column: Column of the texts.
+        label_column: Column of the labels, ids or names; null when there are none.
+        limit: How many rows of the data to read.
+        overwrite: Replace an output that exists.
+
+    Returns:
+        The report, which is also in `compression.json`: the settings, and size and scores after each step.
+
+    Raises:
+        FileNotFoundError: The model's folder is not there.
+        FileExistsError: The output exists.
+        ValueError: A step does not fit the student; the message names it and the way out.
+    """
+    source, target = Path(model), Path(output)
+    _check_folders(source, target, overwrite=overwrite)
+    if keep_ngrams is not None and target_size is not None:
+        raise ValueError("give keep_ngrams or target_size, not both: each says how many n-grams are kept")
+    student = frozen(_Student.from_pretrained(source))
+    tokenizer = SparseNgramTokenizer.from_pretrained(source)
+    expected = student.config.vocabulary_sha256
+    if expected is not None and expected != tokenizer.vocabulary.sha256:
+        raise ValueError(f"{source} has the vocabulary of another student: its sha256 is not the config's {expected}")
+    texts = None
+    if data is not None:
+        config = student.config
+        texts = read_evaluation_texts(data, config, text_column=text_column, label_column=label_column, limit=limit)
+    steps = _Steps(student, tokenizer, texts)
+    if keep_ngrams is not None or target_size is not None:
+        steps.take(
+            "prune", *_prune(steps, keep_ngrams, target_size, by=prune_by, table_dtype=table_dtype, folded=fold)
+        )
+    steps.leave_out_counts()
+    if fold:
+        steps.take("fold", fold_layer(steps.student), steps.tokenizer)
+    if table_dtype != steps.student.config.table_dtype:
+        steps.take(table_dtype, quantise(steps.student, table_dtype), steps.tokenizer)
+    settings = {"fold": fold, "table_dtype": table_dtype, "keep_ngrams": keep_ngrams, "target_size": target_size}
+    report = {
+        "settings": settings | {"prune_by": prune_by},
+        "num_texts": 0 if texts is None else len(texts.texts),
+        "steps": [step.as_dict() for step in steps.done],
+    }
+    _write(steps, source, target, report)
+    return report
+
+
+def format_report(report: dict[str, Any]) -> str:
+    """Return the report as a table for people."""
+    return format_steps([Step(**step) for step in report["steps"]])
+
+
+@dataclass
+class _Steps:
+    """The student as it is now, and what each step so far has cost."""
+
+    student: _Student
+    tokenizer: SparseNgramTokenizer
+    texts: EvaluationTexts | None
+
+    def __post_init__(self) -> None:
+        self.done: list[Step] = []
+        self._reference: Any = None
+        self.take("student", self.student, self.tokenizer)
+
+    def take(self, name: str, student: _Student, tokenizer: SparseNgramTokenizer) -> None:
+        """Go on with a student, measuring it."""
+        self.student, self.tokenizer = student, tokenizer
+        accuracy = agreement = None
+        if self.texts is not None:
+            found = predict_ids(student, tokenizer, self.texts.texts)
+            self._reference = found if self._reference is None else self._reference
+            agreement = float((found == self._reference).mean())
+            accuracy = None if self.texts.labels is None else float((found == self.texts.labels).mean())
+        config = student.config
+        self.done.append(
+            Step(
+                name=name,
+                num_ngrams=tokenizer.vocabulary.num_ngrams,
+                num_columns=config.embedding_size,
+                table_dtype=config.table_dtype,
+                num_bytes=student_bytes(student, tokenizer.vocabulary),
+                accuracy=accuracy,
+                agreement=agreement,
+            )
+        )
+
+    def leave_out_counts(self) -> None:
+        """Drop what the vocabulary knows of its corpus: serving has no use for it."""
+        vocabulary = replace(self.tokenizer.vocabulary, counts=None)
+        self.tokenizer = SparseNgramTokenizer(vocabulary=vocabulary)
+        self.student.config.vocabulary_sha256 = vocabulary.sha256
+
+
+def _prune(
+    steps: _Steps, keep: int | None, target_size: str | None, *, by: str, table_dtype: str, folded: bool
+) -> tuple[_Student, SparseNgramTokenizer]:
+    from hf_sparse.compression.prune import ngrams_for_size, parse_size, prune_student
+
+    vocabulary: NgramVocabulary = steps.tokenizer.vocabulary
+    if by not in ("frequency", "norm"):
+        raise ValueError(f"prune_by must be frequency or norm, got {by!r}")
+    if target_size is not None:
+        keep = ngrams_for_size(
+            steps.student,
+            vocabulary,
+            target_bytes=parse_size(target_size),
+            table_dtype=table_dtype,
+            folded=folded,
+            by=by,
+        )
+    assert keep is not None, "one of the two is given"
+    student, pruned = prune_student(steps.student, vocabulary, keep=keep, by=by)
+    return student, SparseNgramTokenizer(vocabulary=pruned)
+
+
+def _check_folders(source: Path, target: Path, *, overwrite: bool) -> None:
+    if not (source / "config.json").is_file():
+        raise FileNotFoundError(f"{source} is not the folder of a student: it has no config.json")
+    if target.exists() and not overwrite:
+        raise FileExistsError(f"{target} exists already: remove it, name another output, or say overwrite")
+    if target.resolve() == source.resolve():
+        raise ValueError(f"the output {target} is the student itself: name another folder")
+
+
+def _write(steps: _Steps, source: Path, target: Path, report: dict[str, Any]) -> None:
+    """Write the folder next to its place, then rename it: a kill leaves the old one, or the new one whole."""
+    partial = target.with_name(f"{target.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    steps.student.save_pretrained(partial)
+    steps.tokenizer.save_pretrained(partial)
+    if (source / "README.md").is_file():
+        card = (source / "README.md").read_text(encoding="utf-8")
+        (partial / "README.md").write_text(f"{card.rstrip()}\n\n{_card_section(report)}", encoding="utf-8")
+    (partial / REPORT_FILE).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    for file in _files(partial):
+        with file.open("rb") as stream:
+            os.fsync(stream.fileno())
+    if target.exists():
+        old = target.with_name(f"{target.name}.old")
+        shutil.rmtree(old, ignore_errors=True)
+        target.rename(old)
+        partial.rename(target)
+        shutil.rmtree(old)
+    else:
+        partial.rename(target)
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    return (file for file in folder.rglob("*") if file.is_file())
+
+
+def _card_section(report: dict[str, Any]) -> str:
+    table = format_report(report)
+    return (
+        "## Compression\n\nThis is a compressed form of the student that the rest of this page describes. Size is "
+        f"that of weights and vocabulary; scores are on {report['num_texts']} texts, agreement is with the student "
+        f"before compression.\n\n```\n{table}\n```\n"
+    )
