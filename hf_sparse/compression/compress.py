@@ -18,6 +18,7 @@ from hf_sparse.compression.measure import (
     read_evaluation_texts,
     student_bytes,
 )
+from hf_sparse.compression.prune import Criterion, ngrams_for_size, parse_size, prune_student
 from hf_sparse.compression.quantise import quantise
 from hf_sparse.student.modeling_sparse_ngram import SparseNgramForSequenceClassification
 from hf_sparse.student.tokenization_sparse_ngram import SparseNgramTokenizer
@@ -36,7 +37,7 @@ def compress(
     table_dtype: str = "int8",
     keep_ngrams: int | None = None,
     target_size: str | None = None,
-    prune_by: str = "norm",
+    prune_by: Criterion = "norm",
     data: str | None = None,
     text_column: str = "text",
     label_column: str | None = "label",
@@ -149,13 +150,9 @@ class _Steps:
 
 
 def _prune(
-    steps: _Steps, keep: int | None, target_size: str | None, *, by: str, table_dtype: str, folded: bool
+    steps: _Steps, keep: int | None, target_size: str | None, *, by: Criterion, table_dtype: str, folded: bool
 ) -> tuple[_Student, SparseNgramTokenizer]:
-    from hf_sparse.compression.prune import ngrams_for_size, parse_size, prune_student
-
     vocabulary: NgramVocabulary = steps.tokenizer.vocabulary
-    if by not in ("frequency", "norm"):
-        raise ValueError(f"prune_by must be frequency or norm, got {by!r}")
     if target_size is not None:
         keep = ngrams_for_size(
             steps.student,
