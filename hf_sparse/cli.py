@@ -1,0 +1,108 @@
+"""The command `hf-sparse`: one subcommand for each thing that can be done with a student.
+
+Only the chosen subcommand is imported, so that `--help` answers at once. Its options are the arguments of a Python
+function, read from its signature and docstring. Results go to stdout, progress and mistakes to stderr; a mistake of
+the user's is one line and exit code 2.
+"""
+
+import json
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any, Final
+
+
+@dataclass(frozen=True, kw_only=True)
+class Command:
+    """A subcommand: what it does, the function that does it, and how its result is shown (None: it has none)."""
+
+    summary: str
+    function: str
+    extra: str | None = None
+    shown_by: str | None = None
+
+
+COMMANDS: Final = {
+    "compress": Command(
+        summary="make a student smaller and faster: prune, fold, quantise",
+        function="hf_sparse.compression:compress",
+        extra="train",
+        shown_by="hf_sparse.compression:format_report",
+    ),
+    "serve": Command(
+        summary="answer requests over HTTP",
+        function="hf_sparse.serving:serve",
+        extra="serve",
+    ),
+    "bench": Command(
+        summary="measure a student against its teacher and others",
+        function="hf_sparse.benchmark.bench:bench",
+        extra="bench",
+        shown_by="hf_sparse.benchmark.tables:format_summary",
+    ),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run a subcommand; without arguments those of the process."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if not words or words[0] in ("-h", "--help"):
+        print(_help())
+        raise SystemExit(0 if words else 2)
+    if words[0] == "--version":
+        from hf_sparse import __version__
+
+        print(__version__)
+        return
+    name = words[0]
+    if name not in COMMANDS:
+        _fail(f"there is no command {name!r}; the commands are {', '.join(COMMANDS)}")
+    try:
+        _run(name, COMMANDS[name], words[1:])
+    except (ValueError, OSError, ImportError) as error:
+        _fail(str(error) or type(error).__name__)
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+
+
+def _run(name: str, command: Command, words: list[str]) -> None:
+    if command.extra is not None:
+        from hf_sparse.extras import require_extra
+
+        require_extra(command.extra)
+    from jsonargparse import auto_cli, set_parsing_settings
+
+    set_parsing_settings(parse_optionals_as_positionals=False)
+    function = _import(command.function)
+    as_json = "--json" in words
+    words = [word for word in words if word != "--json"]
+    result = auto_cli(function, args=words, as_positional=True, prog=f"hf-sparse {name}")
+    if command.shown_by is not None:
+        print(json.dumps(result) if as_json else _import(command.shown_by)(result))
+
+
+def _import(place: str) -> Callable[..., Any]:
+    module, _, name = place.partition(":")
+    function: Callable[..., Any] = getattr(import_module(module), name)
+    return function
+
+
+def _help() -> str:
+    lines = [f"  {name:<10}{command.summary}" for name, command in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: hf-sparse COMMAND [options]",
+            "",
+            "Text classifiers that answer in microseconds.",
+            "",
+            *lines,
+            "",
+            "hf-sparse COMMAND --help has the options of a command; --json prints its result as JSON.",
+        ]
+    )
+
+
+def _fail(message: str) -> None:
+    print(f"hf-sparse: {' '.join(message.split())}", file=sys.stderr)
+    raise SystemExit(2)
