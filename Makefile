@@ -32,6 +32,7 @@ quickstart: $(VENV)/.quickstart  ## distil a small classifier end to end (no Hub
 	HF_HUB_OFFLINE=1 $(BIN)/accelerate launch --quiet --num_processes 1 --num_machines 1 --mixed_precision no \
 		--dynamo_backend no --num_cpu_threads_per_process "$$(getconf _NPROCESSORS_ONLN)" \
 		recipes/distill.py --config recipes/quickstart/distill.yaml
+	HF_HUB_OFFLINE=1 $(BIN)/python recipes/quickstart/compress.py
 	HF_HUB_OFFLINE=1 $(BIN)/python recipes/quickstart/try_student.py
 
 test: lint types unit  ## everything that must pass

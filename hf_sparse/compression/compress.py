@@ -1,9 +1,7 @@
 """A student's folder in, a smaller student's folder out."""
 
 import json
-import os
 import shutil
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +18,7 @@ from hf_sparse.compression.measure import (
 )
 from hf_sparse.compression.prune import Criterion, ngrams_for_size, parse_size, prune_student
 from hf_sparse.compression.quantise import quantise
+from hf_sparse.distillation.stages import replace_folder, sync_folder
 from hf_sparse.student.modeling_sparse_ngram import SparseNgramForSequenceClassification
 from hf_sparse.student.tokenization_sparse_ngram import SparseNgramTokenizer
 from hf_sparse.student.vocabulary_sparse_ngram import NgramVocabulary
@@ -187,21 +186,8 @@ def _write(steps: _Steps, source: Path, target: Path, report: dict[str, Any]) ->
         card = (source / "README.md").read_text(encoding="utf-8")
         (partial / "README.md").write_text(f"{card.rstrip()}\n\n{_card_section(report)}", encoding="utf-8")
     (partial / REPORT_FILE).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-    for file in _files(partial):
-        with file.open("rb") as stream:
-            os.fsync(stream.fileno())
-    if target.exists():
-        old = target.with_name(f"{target.name}.old")
-        shutil.rmtree(old, ignore_errors=True)
-        target.rename(old)
-        partial.rename(target)
-        shutil.rmtree(old)
-    else:
-        partial.rename(target)
-
-
-def _files(folder: Path) -> Iterator[Path]:
-    return (file for file in folder.rglob("*") if file.is_file())
+    sync_folder(partial)
+    replace_folder(partial, target)
 
 
 def _card_section(report: dict[str, Any]) -> str:
