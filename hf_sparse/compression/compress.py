@@ -18,7 +18,7 @@ from hf_sparse.compression.measure import (
 )
 from hf_sparse.compression.prune import Criterion, ngrams_for_size, parse_size, prune_student
 from hf_sparse.compression.quantise import quantise
-from hf_sparse.distillation.stages import replace_folder, sync_folder
+from hf_sparse.distillation.stages import replace_folder
 from hf_sparse.student.modeling_sparse_ngram import SparseNgramForSequenceClassification
 from hf_sparse.student.tokenization_sparse_ngram import SparseNgramTokenizer
 from hf_sparse.student.vocabulary_sparse_ngram import NgramVocabulary
@@ -186,7 +186,6 @@ def _write(steps: _Steps, source: Path, target: Path, report: dict[str, Any]) ->
         card = (source / "README.md").read_text(encoding="utf-8")
         (partial / "README.md").write_text(f"{card.rstrip()}\n\n{_card_section(report)}", encoding="utf-8")
     (partial / REPORT_FILE).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-    sync_folder(partial)
     replace_folder(partial, target)
 
 
