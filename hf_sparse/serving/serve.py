@@ -1,0 +1,65 @@
+"""Starting the service on uvicorn."""
+
+import logging
+import os
+import signal
+from typing import Any
+
+import orjson
+import uvicorn
+
+from hf_sparse.runtime import NgramClassifier
+from hf_sparse.serving.app import Limits, Service
+
+logger = logging.getLogger(__name__)
+
+_SETTINGS = "HF_SPARSE_SERVE"
+
+
+def serve(
+    model: str,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    num_threads: int = 1,
+    workers: int = 1,
+    max_batch: int = 256,
+    max_queue: int = 4096,
+    max_body_bytes: int = 1_000_000,
+    max_texts: int = 1024,
+) -> None:
+    """Answer requests over HTTP until told to stop; then finish what has been accepted.
+
+    `POST /predict` takes `{"text": "..."}` or `{"texts": [...]}` and an optional `top_k`; `GET /health`,
+    `GET /metrics` (Prometheus) and `GET /` say how it is.
+
+    Args:
+        model: Folder of a student, or its repository on the Hub.
+        host: Address to listen on; 0.0.0.0 is open to the network.
+        port: Port to listen on.
+        num_threads: Threads that share a large batch.
+        workers: Processes that share the port; the weights are in memory once.
+        max_batch: Most texts that are classified at once.
+        max_queue: Most texts that wait; beyond, requests get status 503.
+        max_body_bytes: Largest request; beyond, status 413.
+        max_texts: Most texts of a request; beyond, status 422.
+    """
+    limits = Limits(max_body_bytes=max_body_bytes, max_texts=max_texts, max_batch=max_batch, max_queue=max_queue)
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")
+    # A process of several workers makes its own application; the settings reach it by the environment.
+    os.environ[_SETTINGS] = orjson.dumps({"model": model, "num_threads": num_threads, "limits": vars(limits)}).decode()
+    options: dict[str, Any] = {"host": host, "port": port, "access_log": False, "log_level": "info"}
+    if workers > 1:
+        uvicorn.run("hf_sparse.serving.serve:app_from_environment", factory=True, workers=workers, **options)
+        return
+    server = uvicorn.Server(uvicorn.Config(app_from_environment(), **options))
+    # uvicorn ends orderly, then raises the signal again, which would make the exit status one of a failure.
+    signal.signal(signal.SIGTERM, lambda *_: None)
+    server.run()
+
+
+def app_from_environment() -> Service:
+    """Return the application that the settings of `serve` ask for."""
+    settings = orjson.loads(os.environ[_SETTINGS])
+    classifier = NgramClassifier.from_pretrained(settings["model"], num_threads=settings["num_threads"])
+    return Service(classifier, name=settings["model"], limits=Limits(**settings["limits"]))
