@@ -10,17 +10,32 @@ import json
 import random
 import time
 
-WORDS = (
-    "the a of and to in it is that was for with as film story great bad not very good plot acting scene people time "
-    "one man life director never more well little two way made through character end show love thing best real"
-).split()
+WORDS = [
+    "the",
+    "a",
+    "of",
+    "and",
+    "to",
+    "in",
+    "it",
+    "is",
+    "that",
+    "was",
+    "film",
+    "story",
+    "great",
+    "bad",
+    "not",
+    "very",
+]
+WORDS += ["good", "plot", "acting", "scene", "people", "time", "never", "more", "well", "little", "through", "best"]
 
 
 def request_bytes(words: int, seed: int) -> bytes:
     """Return a whole POST of one text."""
     text = " ".join(random.Random(seed).choices(WORDS, k=words))
     body = json.dumps({"text": text}).encode()
-    head = f"POST /predict HTTP/1.1\r\nHost: load\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    head = f"POST /predict HTTP/1.1\r\nHost: load\r\nContent-Length: {len(body)}\r\n\r\n"
     return head.encode() + body
 
 
@@ -72,8 +87,9 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=10.0)
     parser.add_argument("--connections", type=int, default=64)
     parser.add_argument("--words", type=int, default=60, help="words of a text")
-    options = vars(parser.parse_args())
-    print(json.dumps(options | asyncio.run(measure(options.pop("host"), options.pop("port"), **options))))
+    options = parser.parse_args()
+    load = {name: getattr(options, name) for name in ("rate", "seconds", "connections", "words")}
+    print(json.dumps(load | asyncio.run(measure(options.host, options.port, **load))))
 
 
 if __name__ == "__main__":
