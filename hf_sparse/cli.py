@@ -15,12 +15,17 @@ from typing import Any, Final
 
 @dataclass(frozen=True, kw_only=True)
 class Command:
-    """A subcommand: what it does, the function that does it, and how its result is shown (None: it has none)."""
+    """A subcommand.
+
+    What it does, the function that does it, how its result is shown (None: it has none), and whether what the function
+    cannot do without is given by place or, where a `--config` may hold it, by name.
+    """
 
     summary: str
     function: str
     extra: str | None = None
     shown_by: str | None = None
+    by_place: bool = True
 
 
 COMMANDS: Final = {
@@ -40,6 +45,7 @@ COMMANDS: Final = {
         function="hf_sparse.benchmark.bench:bench",
         extra="bench",
         shown_by="hf_sparse.benchmark.tables:format_summary",
+        by_place=False,
     ),
 }
 
@@ -71,13 +77,12 @@ def _run(name: str, command: Command, words: list[str]) -> None:
         from hf_sparse.extras import require_extra
 
         require_extra(command.extra)
-    from jsonargparse import auto_cli, set_parsing_settings
+    from jsonargparse import auto_cli
 
-    set_parsing_settings(parse_optionals_as_positionals=False)
     function = _import(command.function)
     as_json = "--json" in words
     words = [word for word in words if word != "--json"]
-    result = auto_cli(function, args=words, as_positional=True, prog=f"hf-sparse {name}")
+    result = auto_cli(function, args=words, as_positional=command.by_place, prog=f"hf-sparse {name}")
     if command.shown_by is not None:
         print(json.dumps(result) if as_json else _import(command.shown_by)(result))
 

@@ -49,7 +49,10 @@ def test_help_of_a_command(name: str, capsys: pytest.CaptureFixture[str]) -> Non
     with pytest.raises(SystemExit) as end:
         cli.main([name, "--help"])
     assert end.value.code == 0
-    assert f"hf-sparse {name}" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert f"hf-sparse {name}" in shown
+    assert "--config" in shown
+    assert ("--student" in shown) == (name == "bench")
 
 
 def test_compress(student: Path, tmp_path: Path) -> None:
