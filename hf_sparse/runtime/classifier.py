@@ -5,7 +5,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Final
@@ -31,6 +31,10 @@ from hf_sparse.runtime.weights import map_weights
 # Texts that one thread takes at a time: enough that starting it costs nothing, few enough for the caches.
 _BATCH_TEXTS: Final = 512
 _BATCH_CHARACTERS: Final = 1 << 20
+# Fewer texts are not worth another thread.
+_FEWEST_TEXTS: Final = 16
+# Batches for each thread that are made before any is begun.
+_WAVE_BATCHES: Final = 8
 _FORMAT_VERSION: Final = 1
 _PROBLEM_TYPES: Final = ("single_label_classification", "multi_label_classification", "regression")
 _FILES: Final = ("config.json", "vocabulary.safetensors", "model*.safetensors", "model.safetensors.index.json")
@@ -63,7 +67,7 @@ class NgramClassifier:
         self._blocks, self._table = _table(config, weights, vocabulary.num_rows)
         row_format, mode = FORMATS[config.get("table_dtype", "float32")], MODES[config["pooling"]]
         self._pool = _pooler(vocabulary, row_format, mode, self._table)
-        self._threads = ThreadPoolExecutor(num_threads, "hf-sparse") if num_threads > 1 else None
+        self._threads = ThreadPoolExecutor(num_threads - 1, "hf-sparse") if num_threads > 1 else None
         # Loads the machine code, or compiles it: the first real call waits for nothing.
         self._logits(["a"] * (1 + self._head.sentence_pairs))
 
@@ -143,16 +147,32 @@ class NgramClassifier:
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def _run(self, batches: Iterator[Sequence[str]]) -> Iterator[Floats]:
-        """Yield the logits of batches, in order; the threads are never more than a few batches ahead."""
+        """Yield the logits of batches, in order; what is read from an iterator is read by the calling thread."""
         if self._threads is None:
             yield from map(self._logits, batches)
             return
-        waiting: list[Future[Floats]] = []
-        for batch in batches:
-            waiting.append(self._threads.submit(self._logits, batch))
-            if len(waiting) > 2 * self.num_threads:
-                yield waiting.pop(0).result()
-        yield from (future.result() for future in waiting)
+        while wave := list(islice(batches, _WAVE_BATCHES * self.num_threads)):
+            yield from self._share(self._threads, wave)
+
+    def _share(self, threads: ThreadPoolExecutor, wave: Sequence[Sequence[str]]) -> list[Floats]:
+        """Return the logits of batches, each taken by whichever thread is free; the calling one is among them."""
+        parts: list[Floats | None] = [None] * len(wave)
+        numbers = iter(range(len(wave)))  # one step of it is atomic
+
+        def work() -> None:
+            for number in numbers:
+                parts[number] = self._logits(wave[number])
+
+        helpers = [threads.submit(work) for _ in range(min(self.num_threads, len(wave)) - 1)]
+        try:
+            work()
+        finally:
+            for helper in helpers:
+                helper.cancel()
+        for helper in helpers:
+            if not helper.cancelled():
+                helper.result()
+        return [part for part in parts if part is not None]
 
     def _logits(self, texts: Sequence[str]) -> Floats:
         if not all(map(str.__instancecheck__, texts)):
@@ -183,16 +203,31 @@ def _strings(texts: Iterable[str]) -> Iterator[str]:
 
 
 def _batches(texts: Iterable[str], num_threads: int = 1) -> Iterator[Sequence[str]]:
-    """Cut texts into batches of an even number of texts, and of bounded size where the number leaves a choice."""
-    size = _BATCH_TEXTS
-    if isinstance(texts, list | tuple):
-        size = min(size, max(16, -(-len(texts) // num_threads)))
+    """Cut texts into batches of an even number of texts, and of bounded size where the number leaves a choice.
+
+    Those of a list that several threads share become smaller towards its end, so that all end at about the same time.
+    """
+    left = len(texts) if isinstance(texts, list | tuple) and num_threads > 1 else 0
     stream = iter(texts)
-    while batch := list(islice(stream, size)):
-        if len(batch) > 2 and sum(map(len, filter(str.__instancecheck__, batch))) > _BATCH_CHARACTERS:
+    size = _BATCH_TEXTS
+    while True:
+        if left > 0:
+            size = min(_BATCH_TEXTS, max(_FEWEST_TEXTS, left // (2 * num_threads) // 2 * 2))
+        batch = list(islice(stream, size))
+        if not batch:
+            return
+        left -= size
+        if len(batch) > 2 and _num_characters(batch) > _BATCH_CHARACTERS:
             yield from (batch[first : first + 2] for first in range(0, len(batch), 2))
         else:
             yield batch
+
+
+def _num_characters(texts: Sequence[str]) -> int:
+    try:
+        return sum(map(len, texts))
+    except TypeError:  # something is no string: whoever reads the texts says what
+        return 0
 
 
 def _pooler(

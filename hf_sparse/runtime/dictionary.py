@@ -6,7 +6,7 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
-from hf_sparse.runtime.kernel import characters
+from hf_sparse.runtime.kernel import read_only
 from hf_sparse.runtime.numbering import move_slots, number_words
 from hf_sparse.runtime.texts import Clean, Encoder
 
@@ -22,7 +22,7 @@ class Dictionary:
         normalise_texts: Callable[[Sequence[str]], list[str]],
     ) -> None:
         """Start empty; see `Encoder` for the arguments."""
-        self._characters = characters(table)
+        self._characters = read_only(table)
         self._encoder = Encoder(table, clean, clean_texts, normalise_texts)
         self._num_words = 0
         self._slots = np.zeros((16, 2), dtype=np.uint64)

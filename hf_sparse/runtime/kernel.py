@@ -13,7 +13,7 @@ import numpy.typing as npt
 from hf_sparse.runtime.extraction import Tables, extract_ngrams
 from hf_sparse.runtime.jit import Bytes
 from hf_sparse.runtime.ngram_table import build_ngrams
-from hf_sparse.runtime.splitting import PADDING, Characters, split_text
+from hf_sparse.runtime.splitting import PADDING, split_text
 from hf_sparse.runtime.texts import Clean, Encoder
 from hf_sparse.runtime.word_table import build_words
 
@@ -102,7 +102,7 @@ class CompiledExtractor:
     def words(self, text: str) -> list[str]:
         """Return the words of one text that has been cleaned and normalised."""
         raw = np.frombuffer(text.encode("utf-8", "surrogatepass") + bytes(PADDING), dtype=np.uint8)
-        lowered, starts, ends = split_text(raw, text.isascii(), False, self.tables[0])
+        lowered, starts, ends = split_text(raw, False, self.tables[0])
         blob = lowered.tobytes()
         return [blob[start:end].decode("utf-8") for start, end in zip(starts.tolist(), ends.tolist(), strict=True)]
 
@@ -122,14 +122,7 @@ def build_tables(vocabulary: Vocabulary, table: npt.NDArray[np.uint32]) -> Table
     longer = ~is_single
     ngrams = build_ngrams(nodes[longer], nodes[prefixes[longer]], vocabulary.node_word[longer], num_words)
     word_slots = build_words(blob, offsets, single_nodes)
-    return characters(table), (word_slots, blob, offsets), ngrams, vocabulary.num_rows, vocabulary.max_n
-
-
-def characters(table: npt.NDArray[np.uint32]) -> Characters:
-    """Return the table of code points (1114112,), and (128,) uint16 of class (high byte) and lower case of ASCII."""
-    entries = table[:128]
-    ascii_entries = (entries & 127 | entries >> np.uint32(24) << np.uint32(8)).astype(np.uint16)
-    return read_only(table), read_only(ascii_entries)
+    return read_only(table), (word_slots, blob, offsets), ngrams, vocabulary.num_rows, vocabulary.max_n
 
 
 def read_only(array: npt.NDArray[Any]) -> npt.NDArray[Any]:

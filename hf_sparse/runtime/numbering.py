@@ -28,7 +28,7 @@ def number_words(
     Returns:
         The numbers, with -1 behind each text, and the new number of words.
     """
-    raw, text_offsets, (is_ascii, must_clean) = texts
+    raw, text_offsets, must_clean = texts
     num_texts = text_offsets.size - 1
     room = word_buffers(longest_text(text_offsets, 0, num_texts))
     lowered, starts, ends = room
@@ -37,7 +37,7 @@ def number_words(
     num_numbers = 0
     for text in range(num_texts):
         first, last = text_offsets[text], text_offsets[text + 1]
-        found = split(raw, first, last, is_ascii[text], must_clean[text], characters, room)
+        found = split(raw, first, last, must_clean[text], characters, room)
         for index in range(found):
             start, size = starts[index], ends[index] - starts[index]
             key = word_key(lowered, start, size)

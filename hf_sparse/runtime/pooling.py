@@ -10,10 +10,10 @@ from typing import Any, Final, TypeAlias
 
 import numpy as np
 
-from hf_sparse.runtime.extraction import Tables, Texts, find_ids, longest_text, text_buffers
+from hf_sparse.runtime.extraction import Tables, Texts, borrow_tables, find_ids, longest_text, text_buffers
 from hf_sparse.runtime.jit import Floats, Ids, Offsets, inline, jit
 from hf_sparse.runtime.rows import FORMATS, add_rows
-from hf_sparse.runtime.vector import prefetch_address
+from hf_sparse.runtime.vector import borrow, prefetch_address
 
 # Address of each row block (K,) int64; rows of a block, bytes of a row, columns D.
 Table: TypeAlias = tuple[Offsets, int, int, int]
@@ -105,6 +105,7 @@ def texts_pooler(row_format: int, mode: int) -> Callable[[Texts, Tables, Table],
     @jit
     def pool_texts(texts: Texts, tables: Tables, table: Table) -> Floats:
         offsets, max_n, width = texts[1], tables[4], table[3]
+        tables, table = borrow_tables(tables), (borrow(table[0]), table[1], table[2], width)
         num_texts = offsets.size - 1
         longest = longest_text(offsets, 0, num_texts)
         buffers = text_buffers(longest, max_n)

@@ -1,7 +1,7 @@
 """From UTF-8 bytes to lower-case words, by rule `"words"` (see `hf_sparse/student/words_sparse_ngram.py`).
 
-An ASCII text is split 64 bytes at a time: which of them are letters is one 64-bit number, and words begin and end
-where its bits change. Other texts go code point by code point through the student's own table.
+ASCII is split 64 bytes at a time: which of them are letters is one 64-bit number, and words begin and end where its
+bits change. A block ends before a character that is not ASCII; those go one by one through the student's own table.
 """
 
 from typing import Any, Final, TypeAlias
@@ -12,10 +12,8 @@ import numpy.typing as npt
 from hf_sparse.runtime.jit import Bytes, Flags, Ids, Offsets, inline, jit
 from hf_sparse.runtime.vector import ascii_masks, high_bits, trailing_zeros
 
-# The table of code points and its ASCII part.
-Characters: TypeAlias = tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint16]]
-# For each text: whether it is ASCII, and whether line breaks of HTML are still to be removed.
-TextFlags: TypeAlias = tuple[Flags, Flags]
+# Class and lower case of each code point.
+Characters: TypeAlias = npt.NDArray[np.uint32]
 # Room for the words of a text: lower case, starts, ends.
 WordBuffers: TypeAlias = tuple[Bytes, Ids, Ids]
 
@@ -25,20 +23,20 @@ _ALONE: Final = 2
 PADDING: Final = 64
 
 
-def split_text(raw: Bytes, is_ascii: bool, clean: bool, characters: Characters) -> WordBuffers:
+def split_text(raw: Bytes, clean: bool, characters: Characters) -> WordBuffers:
     """Split one text, given as UTF-8 bytes with `PADDING` bytes behind it, into words.
 
     Returns:
         Lower-case text as UTF-8 bytes, start and end of each word (T,) in it.
     """
     buffers = word_buffers(raw.size)
-    num_words = _split_one(raw, raw.size - PADDING, is_ascii, clean, characters, buffers)
+    num_words = _split_one(raw, raw.size - PADDING, clean, characters, buffers)
     return buffers[0], buffers[1][:num_words], buffers[2][:num_words]
 
 
 @jit
-def _split_one(raw: Bytes, end: int, is_ascii: bool, clean: bool, characters: Characters, buffers: WordBuffers) -> int:
-    return split(raw, 0, end, is_ascii, clean, characters, buffers)
+def _split_one(raw: Bytes, end: int, clean: bool, characters: Characters, buffers: WordBuffers) -> int:
+    return split(raw, 0, end, clean, characters, buffers)
 
 
 @jit
@@ -46,18 +44,6 @@ def word_buffers(num_bytes: int) -> WordBuffers:
     """Return room for the words of a text: lower case may take 3 bytes for 2, and a word takes at least 1."""
     size = num_bytes + 2 * PADDING
     return np.empty(2 * size, np.uint8), np.empty(size, np.int32), np.empty(size, np.int32)
-
-
-@inline
-def split(
-    raw: Bytes, start: int, end: int, is_ascii: bool, clean: bool, characters: Characters, buffers: WordBuffers
-) -> int:
-    """Split the bytes `start .. end` into words and return their number; see `split_text`."""
-    if is_ascii:
-        num_words = _split_ascii(raw, start, end, clean, buffers)
-    else:
-        num_words = _split_any(raw, start, end, clean, characters, buffers)
-    return num_words
 
 
 @inline
@@ -73,47 +59,6 @@ def _break_length(raw: Bytes, place: int, end: int) -> int:
         if raw[last] == 62:
             length = last + 1 - place
     return length
-
-
-@inline
-def _split_ascii(raw: Bytes, start: int, end: int, clean: bool, buffers: WordBuffers) -> int:
-    lowered, starts, ends = buffers
-    size = end - start
-    one = np.uint64(1)
-    letter_before, alone_before = np.uint64(0), np.uint64(0)
-    num_starts, num_ends, skipped = 0, 0, 0
-    for block in range(0, size, 64):
-        letters, alone, opening = ascii_masks(raw, start + block, lowered, block)
-        if size - block < 64:
-            inside = (one << np.uint64(size - block)) - one
-            letters, alone, opening = letters & inside, alone & inside, opening & inside
-        if clean:
-            if skipped > block:  # a break that began in the block before
-                outside = ~((one << np.uint64(skipped - block)) - one)
-                letters, alone = letters & outside, alone & outside
-            while opening != 0:
-                bit = trailing_zeros(opening)
-                opening &= opening - one
-                length = _break_length(raw, start + block + bit, end)
-                if length > 0:
-                    skipped = block + bit + length
-                    outside = ~(((one << np.uint64(length)) - one) << np.uint64(bit))
-                    letters, alone = letters & outside, alone & outside
-        letter_left, alone_left = letters << one | letter_before, alone << one | alone_before
-        letter_before, alone_before = letters >> np.uint64(63), alone >> np.uint64(63)
-        begins = letters & ~letter_left | alone
-        stops = ~letters & letter_left | alone_left
-        while begins != 0:
-            starts[num_starts] = block + trailing_zeros(begins)
-            num_starts += 1
-            begins &= begins - one
-        while stops != 0:
-            ends[num_ends] = block + trailing_zeros(stops)
-            num_ends += 1
-            stops &= stops - one
-    if num_ends < num_starts:
-        ends[num_ends] = size
-    return num_starts
 
 
 @inline
@@ -156,62 +101,91 @@ def _append(code_point: Any, lowered: Bytes, place: int) -> int:
 
 
 @inline
-def _split_any(raw: Bytes, start: int, end: int, clean: bool, characters: Characters, buffers: WordBuffers) -> int:
-    table, ascii_entries = characters
+def _outside_breaks(raw: Bytes, place: int, end: int, opening: Any, skipped: int) -> Any:
+    """Find the line breaks of HTML that lie in a block, given its `<` and where the last break before it ended.
+
+    Returns:
+        The bits of the block that are in none, and where the last one ends.
+    """
+    one = np.uint64(1)
+    outside = ~np.uint64(0)
+    if skipped > place:
+        outside = ~((one << np.uint64(skipped - place)) - one)
+    while opening != 0:
+        bit = trailing_zeros(opening)
+        opening &= opening - one
+        length = _break_length(raw, place + bit, end)
+        if length > 0:
+            skipped = place + bit + length
+            outside &= ~(((one << np.uint64(length)) - one) << np.uint64(bit))
+    return outside, skipped
+
+
+@inline
+def _append_bits(bits: Any, place: int, places: Ids, number: int) -> int:
+    """Write the places of the bits that are set, the lowest being that of bit 0; return how many there are now."""
+    while bits != 0:
+        places[number] = place + trailing_zeros(bits)
+        number += 1
+        bits &= bits - np.uint64(1)
+    return number
+
+
+@inline
+def split(raw: Bytes, start: int, end: int, clean: bool, characters: Characters, buffers: WordBuffers) -> int:
+    """Split the bytes `start .. end` into words and return their number; see `split_text`."""
     lowered, starts, ends = buffers
-    place, out, word, num_words = start, 0, 0, 0
+    one = np.uint64(1)
+    # What the last byte was, 1 or 0, and so whether a word has begun that has not ended.
+    letter_before, alone_before = np.uint64(0), np.uint64(0)
+    num_starts, num_ends, place, out, skipped = 0, 0, start, 0, start
     while place < end:
-        byte = raw[place]
-        if byte < 128:
-            entry = ascii_entries[byte]
-            kind, code_point = np.uint32(entry >> 8), np.uint32(entry & 255)
-            skip = _break_length(raw, place, end) if clean and byte == 60 else 0
-            if skip:
-                kind = np.uint32(0)
-            place += max(skip, 1)
-        else:
+        letters, alone, opening, high = ascii_masks(raw, place, lowered, out)
+        size = min(64, end - place)
+        if high != 0:
+            size = min(size, trailing_zeros(high))
+        if size > 0:
+            inside = ~np.uint64(0) >> np.uint64(64 - size)
+            if clean and (opening & inside != 0 or skipped > place):
+                outside, skipped = _outside_breaks(raw, place, end, opening & inside, skipped)
+                letters, alone = letters & outside, alone & outside
+            letters, alone = letters & inside, alone & inside
+            letter_left, alone_left = letters << one | letter_before, alone << one | alone_before
+            letter_before, alone_before = letters >> np.uint64(size - 1), alone >> np.uint64(size - 1)
+            num_starts = _append_bits(letters & ~letter_left | alone, out, starts, num_starts)
+            num_ends = _append_bits((~letters & letter_left | alone_left) & inside, out, ends, num_ends)
+            place += size
+            out += size
+        while place < end and raw[place] >= 128:
             code_point, size = _decode(raw, place)
             place += size
-            kind, code_point = table[code_point] >> np.uint32(24), table[code_point] & np.uint32(0xFFFFFF)
-        if kind != _LETTER and out > word:
-            starts[num_words], ends[num_words] = word, out
-            num_words += 1
-            word = out
-        if kind in (_LETTER, _ALONE):
-            out = _append(code_point, lowered, out)
-        if kind == _ALONE:
-            starts[num_words], ends[num_words] = word, out
-            num_words += 1
-            word = out
-    if out > word:
-        starts[num_words], ends[num_words] = word, out
-        num_words += 1
-    return num_words
+            entry = characters[code_point]
+            is_letter = np.uint64(entry >> np.uint32(24) == _LETTER)
+            is_alone = np.uint64(entry >> np.uint32(24) == _ALONE)
+            num_ends = _append_bits(letter_before & ~is_letter | alone_before, out, ends, num_ends)
+            num_starts = _append_bits(is_letter & ~letter_before | is_alone, out, starts, num_starts)
+            if is_letter | is_alone:
+                out = _append(entry & np.uint32(0xFFFFFF), lowered, out)
+            letter_before, alone_before = is_letter, is_alone
+    if num_ends < num_starts:
+        ends[num_ends] = out
+    return num_starts
 
 
 @jit
-def measure_texts(raw: Bytes, lengths: Offsets, unchanged: Flags) -> tuple[Offsets, Flags, Flags]:
-    """Find where texts of given numbers of code points lie in their UTF-8 bytes.
-
-    Returns:
-        Offsets (B + 1,) in bytes; whether each text (B,) is ASCII; whether each has a code point not `unchanged`.
-    """
-    num_texts = lengths.size
-    offsets = np.zeros(num_texts + 1, np.int64)
-    is_ascii, changes = np.ones(num_texts, np.bool_), np.zeros(num_texts, np.bool_)
-    place = 0
-    for text in range(num_texts):
-        left = lengths[text]
-        while left > 0:
+def find_changes(raw: Bytes, offsets: Offsets, unchanged: Flags) -> Flags:
+    """Return whether each text (B,) has a code point that is not `unchanged`."""
+    changes = np.zeros(offsets.size - 1, np.bool_)
+    for text in range(changes.size):
+        place, end = offsets[text], offsets[text + 1]
+        while place < end:
             high = high_bits(raw, place)
-            run = min(left, trailing_zeros(high) if high != 0 else 64)
-            place += run
-            left -= run
-            if left > 0 and run < 64:
-                code_point, size = _decode(raw, place)
-                is_ascii[text] = False
-                changes[text] |= not unchanged[code_point]
-                place += size
-                left -= 1
-        offsets[text + 1] = place
-    return offsets, is_ascii, changes
+            if high == 0:
+                place += 64
+            else:
+                place += trailing_zeros(high)
+                while place < end and raw[place] >= 128:
+                    code_point, size = _decode(raw, place)
+                    changes[text] |= not unchanged[code_point]
+                    place += size
+    return changes

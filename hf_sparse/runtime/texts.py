@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from hf_sparse.runtime.extraction import Texts
-from hf_sparse.runtime.jit import Flags
-from hf_sparse.runtime.splitting import PADDING, measure_texts
+from hf_sparse.runtime.jit import Bytes, Flags, Offsets
+from hf_sparse.runtime.splitting import PADDING, find_changes
 
 Clean: TypeAlias = Literal["html", "none"]
 
@@ -53,36 +53,44 @@ class Encoder:
         Raises:
             ValueError: The texts have 2 GB or more.
         """
-        lengths = np.fromiter(map(len, texts), np.int64, len(texts))
-        joined = "".join((*texts, _END))
         must_clean = np.full(len(texts), self._clean == "html")
-        if joined.isascii():
-            offsets = np.zeros(len(texts) + 1, dtype=np.int64)
-            np.cumsum(lengths, out=offsets[1:])
-            return _bytes(joined), offsets, (np.ones(len(texts), dtype=np.bool_), must_clean)
+        if all(map(str.isascii, texts)):
+            lengths = np.fromiter(map(len, texts), np.int64, len(texts))
+            return _bytes("".join((*texts, _END)).encode("ascii")), _offsets(lengths), must_clean
         if self._unchanged is None:  # takes some 50 ms, which only texts that are not ASCII pay
             self._unchanged = unchanged_code_points(self._table)
-        unchanged, raw = self._unchanged, _bytes(joined)
-        offsets, is_ascii, changes = measure_texts(raw, lengths, unchanged)
-        if changes.any():
-            parts = list(texts)
-            chosen = np.flatnonzero(changes).tolist()
-            cleaned = self._clean_texts([parts[index] for index in chosen], self._clean)
+        # Joined as strings, all of them would take up to four bytes a character.
+        encoded = [text.encode("utf-8", "surrogatepass") for text in texts]
+        raw, offsets = _join(encoded)
+        chosen = np.flatnonzero(find_changes(raw, offsets, self._unchanged)).tolist()
+        if chosen:
+            cleaned = self._clean_texts([texts[index] for index in chosen], self._clean)
             for index, text in zip(chosen, self._normalise_texts(cleaned), strict=True):
-                parts[index] = text
+                encoded[index] = text.encode("utf-8", "surrogatepass")
             # Cleaned before what normalising made of them: it may bring forth a `<` that is none.
             must_clean[chosen] = False
-            raw = _bytes("".join((*parts, _END)))
-            lengths = np.fromiter(map(len, parts), np.int64, len(parts))
-            offsets, is_ascii, _ = measure_texts(raw, lengths, unchanged)
-        return raw, offsets, (is_ascii, must_clean)
+            raw, offsets = _join(encoded)
+        return raw, offsets, must_clean
 
 
-def _bytes(joined: str) -> npt.NDArray[np.uint8]:
-    raw = np.frombuffer(joined.encode("utf-8", "surrogatepass"), dtype=np.uint8)
+def _join(encoded: Sequence[bytes]) -> tuple[Bytes, Offsets]:
+    """Return texts of UTF-8 end to end, with `PADDING` bytes behind them, and their offsets (B + 1,)."""
+    return _bytes(b"".join((*encoded, bytes(PADDING)))), _offsets(
+        np.fromiter(map(len, encoded), np.int64, len(encoded))
+    )
+
+
+def _bytes(joined: bytes) -> Bytes:
+    raw = np.frombuffer(joined, dtype=np.uint8)
     if raw.size >= 1 << 31:
         raise ValueError(f"texts of 2 GB or more cannot be read at once, got {raw.size} bytes: cut them into parts")
     return raw
+
+
+def _offsets(lengths: Offsets) -> Offsets:
+    offsets = np.zeros(lengths.size + 1, dtype=np.int64)
+    np.cumsum(lengths, out=offsets[1:])
+    return offsets
 
 
 def unchanged_code_points(table: npt.NDArray[np.uint32]) -> Flags:

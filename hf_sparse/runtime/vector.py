@@ -50,11 +50,11 @@ def load(builder: Any, place: Any, align: int = 1) -> Any:
 
 @intrinsic
 def ascii_masks(_: Any, raw: Any, place: Any, lowered: Any, out: Any) -> Any:
-    """Write 64 bytes of ASCII in lower case; return where letters are, and what stands alone, and each `<`.
+    """Write 64 bytes in lower case; return where letters are, what stands alone, each `<`, and what is not ASCII.
 
     Letters are digits and the underscore, too; alone stands any other visible character. Bit i is byte `place + i`.
     """
-    signature = types.UniTuple(types.uint64, 3)(raw, types.int64, lowered, types.int64)
+    signature = types.UniTuple(types.uint64, 4)(raw, types.int64, lowered, types.int64)
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         vector = ir.VectorType(_BYTE, 64)
@@ -72,7 +72,9 @@ def ascii_masks(_: Any, raw: Any, place: Any, lowered: Any, out: Any) -> Any:
         letters = builder.or_(between(lower, ord("a"), ord("z")), between(codes, ord("0"), ord("9")))
         letters = builder.or_(letters, between(codes, ord("_"), ord("_")))
         alone = builder.and_(between(codes, ord("!"), ord("~")), builder.not_(letters))
-        masks = [builder.bitcast(mask, _LONG) for mask in (letters, alone, between(codes, ord("<"), ord("<")))]
+        high = builder.icmp_signed("<", codes, constant(_BYTE, 64, 0))
+        opening = between(codes, ord("<"), ord("<"))
+        masks = [builder.bitcast(mask, _LONG) for mask in (letters, alone, opening, high)]
         return context.make_tuple(builder, signature.return_type, masks)
 
     return signature, generate
@@ -155,3 +157,19 @@ def prefetch_address(_: Any, address: Any) -> Any:
         return context.get_dummy_value()
 
     return types.void(types.int64), generate
+
+
+@intrinsic
+def borrow(_: Any, array: Any) -> Any:
+    """Return an array whose references are not counted: only good while the function's caller has it.
+
+    Counting is atomic: threads that read the same tables would wait for each other at every text.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        fields = cgutils.create_struct_proxy(signature.return_type)(context, builder, value=arguments[0])
+        fields.meminfo = cgutils.get_null_value(fields.meminfo.type)
+        fields.parent = cgutils.get_null_value(fields.parent.type)
+        return fields._getvalue()
+
+    return array(array), generate

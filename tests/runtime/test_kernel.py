@@ -40,6 +40,23 @@ def test_words_are_the_reference_s(kernel: CompiledExtractor, text: str) -> None
     assert kernel.words(prepared) == reference.words(text)
 
 
+# Where blocks of 64 bytes end: behind 64 bytes, before what is not ASCII, and within a break, a word or a symbol.
+BLOCK_PIECES = ("a", "B", "7", "_", "I'm", "!", " ", "<br />", "<br", "<", ">", "é", "É", "“", "中", "😀", "\x85", "K")
+RUNS = st.tuples(st.sampled_from("x <"), st.integers(50, 70)).map(lambda run: run[0] * run[1])
+BLOCKS = st.lists(st.sampled_from(BLOCK_PIECES) | RUNS).map("".join)
+
+
+@settings(max_examples=300, deadline=None)
+@given(text=BLOCKS)
+def test_blocks_are_joined(kernel: CompiledExtractor, text: str) -> None:
+    """Blocks are cut at every place: the words are the reference's, with the cleaning done by the kernel, too."""
+    dictionary = Dictionary(code_point_table(), "html", clean_texts, normalise_texts)
+    dictionary.number([text])
+    words = reference.words(text)
+    assert [word.decode() for word in dictionary.words()] == list(dict.fromkeys(words))
+    assert kernel.words(normalise_texts(clean_texts([text], "html"))[0]) == words
+
+
 @settings(max_examples=100, deadline=None)
 @given(texts=st.lists(ANY_TEXT, max_size=5), clean=st.sampled_from(["html", "none"]))
 def test_dictionary_numbers_words(texts: list[str], clean: str) -> None:
@@ -55,7 +72,7 @@ def test_dictionary_numbers_words(texts: list[str], clean: str) -> None:
 
 @pytest.mark.parametrize("joint", ["", "é", "e\u0301", *(" " * length for length in range(55, 66))])
 def test_breaks_of_html(joint: str) -> None:
-    """The kernel's two ways to split clean, and so does the student's code, also where a block of 64 bytes ends."""
+    """The kernel cleans as it splits, and so does the student's code, also where a block of 64 bytes ends."""
     breaks = (
         "<br>",
         "<BR/>",
