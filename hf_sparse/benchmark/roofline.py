@@ -2,11 +2,12 @@
 
 The way of a text reads its bytes once, one cache line for every look-up (of a word or an n-gram, whether it is found
 or not) and every row once. How many those are is counted on real texts (`probes.py`); how long they take is measured
-here by loops that do nothing else, on arrays of the size of the student's own, in two ways:
+here by a loop that does nothing else, on arrays of the size of the student's own, at the places of the real texts
+(whose frequent words and n-grams are in the processor's caches), in two ways:
 
-*   *random*: the places are drawn at random, as hashing spreads them: the limit without the luck of frequent words;
-*   *replayed*: the places are those of the real texts, whose frequent words and n-grams are in the processor's caches:
-    a stricter limit, that of a program which waits for nothing but this very memory.
+*   *loads*: each thing is read when its turn comes, and the processor overlaps what it can by itself: what plain code
+    reaches that computes nothing;
+*   *prefetched*: all look-ups and rows of a text are asked for before the first is read: the limit.
 
 Run as a process of its own, pinned like the contestants: `python -m hf_sparse.benchmark.roofline SPEC.json`.
 """
@@ -24,10 +25,11 @@ import numpy.typing as npt
 from numba import njit
 
 from hf_sparse.benchmark.probes import PlainVocabulary, ProbeSequence, join_probes
+from hf_sparse.runtime.vector import prefetch
 from hf_sparse.student.extraction_sparse_ngram import NgramExtractor
 from hf_sparse.student.vocabulary_sparse_ngram import NgramVocabulary
 
-Places = Literal["random", "replayed"]
+Way = Literal["loads", "prefetched"]
 
 _SPREAD = np.uint64(0x9E3779B97F4A7C15)
 _WORD_ENTRY_BYTES = 16
@@ -77,11 +79,21 @@ def _walk(
     rows: Any,
     row_places: Any,
     row_ends: Any,
+    ahead: Any,
 ) -> Any:
-    """Read, text by text: the bytes, a cache line for each look-up, the rows; return a sum that needs all of it."""
+    """Read, text by text: the bytes, a cache line for each look-up, the rows; return a sum that needs all of it.
+
+    With `ahead`, the look-ups of n-grams and the rows of a text are asked for first; the words' table is small.
+    """
     total = np.uint64(0)
     byte, word, ngram, row = 0, 0, 0, 0
     for text in range(byte_ends.size):
+        if ahead:
+            for index in range(ngram, ngram_ends[text]):
+                prefetch(ngram_table, ngrams[index])
+            for index in range(row, row_ends[text]):
+                prefetch(rows, row_places[index] * rows.shape[1])
+                prefetch(rows, (row_places[index] + 1) * rows.shape[1] - 1)
         while byte < byte_ends[text]:
             total += raw[byte]
             byte += 1
@@ -103,10 +115,10 @@ def measure_limits(sequence: ProbeSequence, sizes: Sizes, *, repeats: int = _REP
     """Measure what memory allows, in microseconds a text.
 
     Returns:
-        For `random` and `replayed` places: the limits `bytes`, `words`, `ngrams` and `rows` one by one, `extraction`
+        For `loads` and `prefetched`: the limits `bytes`, `words`, `ngrams` and `rows` one by one, `extraction`
         (the first three in one go) and `path` (all of it).
     """
-    random = np.random.default_rng(0)
+    words, ngrams = _places(sequence, sizes)
     none = np.zeros_like(sequence.byte_ends)
     raw = np.ones(int(sequence.byte_ends[-1]) // 8 + sequence.num_texts, dtype=np.uint64)
     # Filled: pages that were never written to are all one page of zeros, which stays in the cache.
@@ -115,9 +127,8 @@ def measure_limits(sequence: ProbeSequence, sizes: Sizes, *, repeats: int = _REP
     rows = np.ones((sizes.num_rows, -(-sizes.row_bytes // 8)), dtype=np.uint64)
     byte_ends = sequence.byte_ends // 8
     found: dict[str, dict[str, Limit]] = {}
-    kinds: tuple[Places, Places] = ("random", "replayed")
-    for kind in kinds:
-        words, ngrams, row_places = _places(sequence, sizes, kind, random)
+    ways: tuple[Way, Way] = ("loads", "prefetched")
+    for way in ways:
         parts: dict[str, tuple[bool, bool, bool, bool]] = {
             "bytes": (True, False, False, False),
             "words": (False, True, False, False),
@@ -140,13 +151,14 @@ def measure_limits(sequence: ProbeSequence, sizes: Sizes, *, repeats: int = _REP
                     ngrams,
                     sequence.ngram_ends if with_ngrams else none,
                     rows,
-                    row_places,
+                    sequence.rows,
                     sequence.row_ends if with_rows else none,
+                    way == "prefetched",
                 )
                 # The first repeat loads the compiled loop.
                 if repeat:
                     times[name].append((time.perf_counter() - start) / sequence.num_texts * 1e6)
-        found[kind] = {name: _limit(values) for name, values in times.items()}
+        found[way] = {name: _limit(values) for name, values in times.items()}
     return found
 
 
@@ -173,28 +185,16 @@ def measure_roofline(spec: dict[str, Any]) -> dict[str, Any]:
         forms[name] = {
             "sizes": asdict(sizes),
             "microseconds": {
-                kind: {part: asdict(limit) for part, limit in parts.items()} for kind, parts in limits.items()
+                way: {part: asdict(limit) for part, limit in parts.items()} for way, parts in limits.items()
             },
         }
     return {"texts": len(texts), "a_text": counts, "forms": forms}
 
 
-def _places(
-    sequence: ProbeSequence, sizes: Sizes, kind: Places, random: np.random.Generator
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Return the slots of words and n-grams and the rows that are read."""
-    if kind == "random":
-        return (
-            random.integers(sizes.word_slots, size=sequence.words.size),
-            random.integers(sizes.ngram_slots, size=len(sequence.ngrams)),
-            random.integers(1, sizes.num_rows, size=sequence.rows.size),
-        )
+def _places(sequence: ProbeSequence, sizes: Sizes) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Return the slots of the words and of the n-grams that are looked up."""
     keys = sequence.ngrams[:, 0].astype(np.uint64) << np.uint64(32) | sequence.ngrams[:, 1].astype(np.uint64)
-    return (
-        _spread(sequence.words.astype(np.uint64), sizes.word_slots),
-        _spread(keys, sizes.ngram_slots),
-        sequence.rows,
-    )
+    return _spread(sequence.words.astype(np.uint64), sizes.word_slots), _spread(keys, sizes.ngram_slots)
 
 
 def _spread(keys: npt.NDArray[np.uint64], slots: int) -> npt.NDArray[np.int64]:

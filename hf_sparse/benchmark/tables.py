@@ -58,15 +58,15 @@ def format_roofline(report: dict[str, Any]) -> str:
         f"A text of {LENGTH} words has {counts['bytes']:,.0f} bytes and makes {counts['word_look_ups']:,.0f} look-ups "
         f"of words and {counts['ngram_look_ups']:,.0f} of longer n-grams (those that find nothing included), and "
         f"fetches {counts['rows']:,.0f} rows (counted on {roofline['texts']:,} texts). Microseconds a text, one "
-        "thread; *random*: places drawn at random, *replayed*: the places of the real texts, whose frequent words "
-        "stay in the caches. The loops that measure this do nothing but read, on arrays of the student's sizes."
+        "thread, for a loop that does nothing but read, at the places of the real texts, in arrays of the student's "
+        "sizes. *Loads*: each thing when its turn comes. *Prefetched*: all of a text is asked for first: the limit."
     ]
     header = ["", "", "bytes", "words", "n-grams", "rows", "extraction", "whole path"]
     rows = []
     for form, found in roofline["forms"].items():
-        for kind, limits in found["microseconds"].items():
+        for way, limits in found["microseconds"].items():
             shown = [f"{limits[part]['median']:.2f} ± {limits[part]['iqr']:.2f}" for part in limits]
-            rows.append([form, kind, *shown])
+            rows.append([form, way, *shown])
     lines.append(_table(header, rows))
     lines.append(_distances(report))
     return "\n\n".join(line for line in lines if line)
@@ -80,11 +80,11 @@ def _distances(report: dict[str, Any]) -> str:
             cell = find_cell(report, name)
             if cell is not None:
                 microseconds = cell["warm"]["median"] / BATCH_SIZE * 1e6
-                limits = [found["microseconds"][kind][part]["median"] for kind in ("random", "replayed")]
+                limits = [found["microseconds"][way][part]["median"] for way in ("loads", "prefetched")]
                 rows.append(
                     [f"{name} ({form})", f"{microseconds:.2f}", *(f"{microseconds / one:.2f}x" for one in limits)]
                 )
-    header = ["", f"µs a text, batches of {BATCH_SIZE}", "of the random limit", "of the replayed limit"]
+    header = ["", f"µs a text, batches of {BATCH_SIZE}", "against loads", "against prefetched"]
     return _table(header, rows) if rows else ""
 
 

@@ -95,9 +95,9 @@ def _roofline(report: dict[str, Any]) -> Iterator[Outcome]:
         measured = note = None
         if cell and limits:
             microseconds = cell["warm"]["median"] / BATCH_SIZE * 1e6
-            measured = microseconds / limits["random"][part]["median"]
-            replayed = microseconds / limits["replayed"][part]["median"]
-            note = f"{microseconds:.1f} µs a text; {replayed:.1f}x the replayed limit"
+            measured = microseconds / limits["prefetched"][part]["median"]
+            loads = microseconds / limits["loads"][part]["median"]
+            note = f"{microseconds:.1f} µs a text; {loads:.1f}x what loads alone take without prefetching"
         yield Outcome(
             name=f"{title} against its roofline",
             kind="at most",

@@ -18,6 +18,8 @@ from hf_sparse.compression.measure import (
 )
 from hf_sparse.compression.prune import Criterion, ngrams_for_size, parse_size, prune_student
 from hf_sparse.compression.quantise import quantise
+from hf_sparse.compression.retrain import Whole, retrain
+from hf_sparse.distillation.recipe import TextSet
 from hf_sparse.distillation.stages import replace_folder
 from hf_sparse.student.modeling_sparse_ngram import SparseNgramForSequenceClassification
 from hf_sparse.student.tokenization_sparse_ngram import SparseNgramTokenizer
@@ -37,13 +39,15 @@ def compress(
     keep_ngrams: int | None = None,
     target_size: str | None = None,
     prune_by: Criterion = "norm",
+    retrain_data: str | None = None,
+    retrain_epochs: int = 1,
     data: str | None = None,
     text_column: str = "text",
     label_column: str | None = "label",
     limit: int | None = None,
     overwrite: bool = False,
 ) -> dict[str, Any]:
-    """Make a student smaller and faster: prune n-grams, fold the first dense layer, quantise the rows.
+    """Make a student smaller and faster: prune n-grams (and retrain), fold the first dense layer, quantise.
 
     Args:
         model: Folder of a student with float rows.
@@ -53,6 +57,9 @@ def compress(
         keep_ngrams: Keep only this many n-grams.
         target_size: Keep as many n-grams as fit, for instance 50MB (of 10**6 bytes), weights and vocabulary together.
         prune_by: Which n-grams are the best: frequency, or norm (how much they move the student's answer).
+        retrain_data: Parquet, CSV or JSON Lines of texts, without labels, on which the pruned student learns to answer
+            as the whole one does; kept only where it comes closer.
+        retrain_epochs: Passes over these texts.
         data: Parquet, CSV or JSON Lines to measure accuracy and agreement on after each step; do not choose by a test
             set.
         text_column: Column of the texts.
@@ -72,6 +79,11 @@ def compress(
     _check_folders(source, target, overwrite=overwrite)
     if keep_ngrams is not None and target_size is not None:
         raise ValueError("give keep_ngrams or target_size, not both: each says how many n-grams are kept")
+    is_pruned = keep_ngrams is not None or target_size is not None
+    if retrain_data is not None and not is_pruned:
+        raise ValueError(
+            "only a pruned student is retrained: give keep_ngrams or target_size, or leave out retrain_data"
+        )
     student = frozen(_Student.from_pretrained(source))
     tokenizer = SparseNgramTokenizer.from_pretrained(source)
     expected = student.config.vocabulary_sha256
@@ -82,10 +94,14 @@ def compress(
         config = student.config
         texts = read_evaluation_texts(data, config, text_column=text_column, label_column=label_column, limit=limit)
     steps = _Steps(student, tokenizer, texts)
-    if keep_ngrams is not None or target_size is not None:
+    if is_pruned:
+        whole = Whole(steps.student, steps.tokenizer)
         steps.take(
             "prune", *_prune(steps, keep_ngrams, target_size, by=prune_by, table_dtype=table_dtype, folded=fold)
         )
+        if retrain_data is not None:
+            texts_to_learn = TextSet(path=retrain_data, text_column=text_column)
+            steps.take(*_retrain(steps, whole, texts_to_learn, epochs=retrain_epochs, folder=_partial(target)))
     steps.leave_out_counts()
     if fold:
         steps.take("fold", fold_layer(steps.student), steps.tokenizer)
@@ -93,7 +109,7 @@ def compress(
         steps.take(table_dtype, quantise(steps.student, table_dtype), steps.tokenizer)
     settings = {"fold": fold, "table_dtype": table_dtype, "keep_ngrams": keep_ngrams, "target_size": target_size}
     report = {
-        "settings": settings | {"prune_by": prune_by},
+        "settings": settings | {"prune_by": prune_by, "retrain_data": retrain_data, "retrain_epochs": retrain_epochs},
         "num_texts": 0 if texts is None else len(texts.texts),
         "steps": [step.as_dict() for step in steps.done],
     }
@@ -166,6 +182,18 @@ def _prune(
     return student, SparseNgramTokenizer(vocabulary=pruned)
 
 
+def _retrain(
+    steps: _Steps, whole: Whole, texts: TextSet, *, epochs: int, folder: Path
+) -> tuple[str, _Student, SparseNgramTokenizer]:
+    try:
+        student = retrain(
+            steps.student, steps.tokenizer, teacher=whole, texts=texts, epochs=epochs, folder=folder / "retrain"
+        )
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    return "retrain", student, steps.tokenizer
+
+
 def _check_folders(source: Path, target: Path, *, overwrite: bool) -> None:
     if not (source / "config.json").is_file():
         raise FileNotFoundError(f"{source} is not the folder of a student: it has no config.json")
@@ -175,9 +203,13 @@ def _check_folders(source: Path, target: Path, *, overwrite: bool) -> None:
         raise ValueError(f"the output {target} is the student itself: name another folder")
 
 
+def _partial(target: Path) -> Path:
+    return target.with_name(f"{target.name}.partial")
+
+
 def _write(steps: _Steps, source: Path, target: Path, report: dict[str, Any]) -> None:
     """Write the folder next to its place, then rename it: a kill leaves the old one, or the new one whole."""
-    partial = target.with_name(f"{target.name}.partial")
+    partial = _partial(target)
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     steps.student.save_pretrained(partial)

@@ -77,16 +77,24 @@ def read_evaluation_texts(
 
 
 @torch.inference_mode()
-def predict_ids(
+def predict_logits(
     model: SparseNgramForSequenceClassification, tokenizer: SparseNgramTokenizer, texts: list[str]
-) -> npt.NDArray[np.int64]:
-    """Return the label id (B,) of each text."""
+) -> npt.NDArray[np.float32]:
+    """Return the logits (B, C) of texts."""
     parts = []
     for first in range(0, len(texts), _BATCH):
         batch = tokenizer.extract(texts[first : first + _BATCH])
         logits = model.classify(model.pool(torch.from_numpy(batch.ids), torch.from_numpy(batch.lengths)))
-        parts.append(logits.argmax(dim=1).numpy())
+        parts.append(logits.float().numpy())
     return np.concatenate(parts)
+
+
+def predict_ids(
+    model: SparseNgramForSequenceClassification, tokenizer: SparseNgramTokenizer, texts: list[str]
+) -> npt.NDArray[np.int64]:
+    """Return the label id (B,) of each text."""
+    ids: npt.NDArray[np.int64] = predict_logits(model, tokenizer, texts).argmax(axis=1)
+    return ids
 
 
 def student_bytes(model: SparseNgramForSequenceClassification, vocabulary: NgramVocabulary) -> int:

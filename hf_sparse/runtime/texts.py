@@ -99,22 +99,26 @@ def unchanged_code_points(table: npt.NDArray[np.uint32]) -> Flags:
     These neither decompose, nor join what stands before them, nor are reordered: the quick check of Unicode Standard
     Annex 15 with "maybe" counted as "no". Separators become spaces before; what is dropped must be seen to.
     """
-    classes = table >> np.uint32(24)
-    unchanged: Flags = classes == _SEPARATOR
     stable = _stable_code_points()
-    unchanged[: stable.size] |= stable & (classes[: stable.size] != _DROPPED)
+    unchanged: Flags = table < np.uint32(_SEPARATOR + 1 << 24)
+    unchanged[: stable.size] |= stable & (table[: stable.size] >> np.uint32(24) != _DROPPED)
     return unchanged
 
 
 @cache
 def _stable_code_points() -> Flags:
-    characters = [chr(code_point) for code_point in range(_LAST_CHECKED + 1)]
+    """Return which of the first code points are their own NFKC form wherever they stand."""
+    stable = np.empty(_LAST_CHECKED + 1, dtype=np.bool_)
     joining = {code_point for jamo in _JOINING_JAMO for code_point in jamo}
-    for decomposition in filter(None, map(unicodedata.decomposition, characters)):
-        parts = decomposition.split()
-        if len(parts) == 2 and not parts[0].startswith("<"):
-            joining.add(int(parts[1], 16))
-    stable = np.fromiter((unicodedata.is_normalized("NFKC", c) for c in characters), np.bool_)
-    stable &= np.fromiter(map(unicodedata.combining, characters), np.int64, len(characters)) == 0
+    # A few at a time: as many strings at once would leave memory behind that the system does not get back.
+    for first in range(0, stable.size, 1024):
+        characters = list(map(chr, range(first, min(first + 1024, stable.size))))
+        for decomposition in filter(None, map(unicodedata.decomposition, characters)):
+            parts = decomposition.split()
+            if len(parts) == 2 and not parts[0].startswith("<"):
+                joining.add(int(parts[1], 16))
+        here = slice(first, first + len(characters))
+        stable[here] = [unicodedata.is_normalized("NFKC", character) for character in characters]
+        stable[here] &= np.fromiter(map(unicodedata.combining, characters), np.int64, len(characters)) == 0
     stable[[code_point for code_point in joining if code_point < stable.size]] = False
     return stable

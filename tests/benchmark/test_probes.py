@@ -70,17 +70,17 @@ def test_walk_touches_everything(vocabulary: NgramVocabulary) -> None:
     word_table = random.integers(1 << 20, size=32).astype(np.uint64)
     ngram_table = random.integers(1 << 20, size=256).astype(np.uint64)
     rows = random.integers(1 << 20, size=(vocabulary.num_rows, 3)).astype(np.uint64)
-    for kind in ("random", "replayed"):
-        words, ngrams, places = _places(sequence, sizes, kind, random)
-        assert words.max() < sizes.word_slots
-        assert ngrams.max() < sizes.ngram_slots
-        raw = np.arange(1, 5, dtype=np.uint64)
-        ends = np.array([2, 4])
+    words, ngrams = _places(sequence, sizes)
+    assert words.max() < sizes.word_slots
+    assert ngrams.max() < sizes.ngram_slots
+    raw = np.arange(1, 5, dtype=np.uint64)
+    ends = np.array([2, 4])
+    wanted = raw.sum() + word_table[2 * words].sum() + ngram_table[ngrams].sum() + rows[sequence.rows].sum()
+    for ahead in (False, True):
         found = _walk(
-            raw, ends, word_table, words, sequence.word_ends, ngram_table, ngrams, sequence.ngram_ends, rows, places,
-            sequence.row_ends,
+            raw, ends, word_table, words, sequence.word_ends, ngram_table, ngrams, sequence.ngram_ends, rows,
+            sequence.rows, sequence.row_ends, ahead,
         )  # fmt: skip
-        wanted = raw.sum() + word_table[2 * words].sum() + ngram_table[ngrams].sum() + rows[places].sum()
         assert int(found) == int(wanted)
 
 
@@ -88,11 +88,10 @@ def test_equal_keys_lie_together(vocabulary: NgramVocabulary) -> None:
     plain = PlainVocabulary(vocabulary)
     sequence = join_probes(["x", "y"], [plain.probe(["the", "film", "was"]), plain.probe(["the", "film", "was"])])
     sizes = table_sizes(vocabulary, row_bytes=72)
-    words, ngrams, rows = _places(sequence, sizes, "replayed", np.random.default_rng(0))
+    words, ngrams = _places(sequence, sizes)
     assert words[:3].tolist() == words[3:].tolist()
     half = ngrams.size // 2
     assert ngrams[:half].tolist() == ngrams[half:].tolist()
-    assert rows.tolist() == sequence.rows.tolist()
     assert sizes.word_slots >= 1.5 * len(WORDS)
     assert sizes.ngram_slots >= 2 * vocabulary.node_prefix.size
 
@@ -101,6 +100,6 @@ def test_limits(vocabulary: NgramVocabulary) -> None:
     plain = PlainVocabulary(vocabulary)
     sequence = join_probes(["the film"], [plain.probe(["the", "film"])])
     found = measure_limits(sequence, table_sizes(vocabulary, row_bytes=12), repeats=2)
-    assert set(found) == {"random", "replayed"}
-    assert set(found["random"]) == {"bytes", "words", "ngrams", "rows", "extraction", "path"}
-    assert found["replayed"]["path"].median > 0
+    assert set(found) == {"loads", "prefetched"}
+    assert set(found["loads"]) == {"bytes", "words", "ngrams", "rows", "extraction", "path"}
+    assert found["prefetched"]["path"].median > 0
