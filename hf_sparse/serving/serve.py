@@ -62,4 +62,6 @@ def app_from_environment() -> Service:
     """Return the application that the settings of `serve` ask for."""
     settings = orjson.loads(os.environ[_SETTINGS])
     classifier = NgramClassifier.from_pretrained(settings["model"], num_threads=settings["num_threads"])
+    # What is made at first use, such as the tables for letters that are not ASCII, is made before the first request.
+    classifier.predict_proba(["a", "é"])
     return Service(classifier, name=settings["model"], limits=Limits(**settings["limits"]))

@@ -1,42 +1,33 @@
 """Load on a running service: requests at a fixed rate, whether or not the ones before are answered (an open loop).
 
 A latency counts from the moment a request was due, so that a service that stalls cannot hide it by slowing its client.
-Start the service first: `hf-sparse serve runs/quickstart/student-int8`. The result is one line of JSON on stdout.
+Start the service first: `hf-sparse serve runs/quickstart/student-int8`. Texts are the first words of those in a file.
+The result is one line of JSON on stdout.
 """
 
 import argparse
 import asyncio
 import json
-import random
 import time
+from collections.abc import Sequence
 
-WORDS = [
-    "the",
-    "a",
-    "of",
-    "and",
-    "to",
-    "in",
-    "it",
-    "is",
-    "that",
-    "was",
-    "film",
-    "story",
-    "great",
-    "bad",
-    "not",
-    "very",
-]
-WORDS += ["good", "plot", "acting", "scene", "people", "time", "never", "more", "well", "little", "through", "best"]
+import uvloop
+
+from hf_sparse.benchmark.texts import read_texts
 
 
-def request_bytes(words: int, seed: int) -> bytes:
-    """Return a whole POST of one text."""
-    text = " ".join(random.Random(seed).choices(WORDS, k=words))
-    body = json.dumps({"text": text}).encode()
-    head = f"POST /predict HTTP/1.1\r\nHost: load\r\nContent-Length: {len(body)}\r\n\r\n"
-    return head.encode() + body
+def make_requests(texts: Sequence[str], *, words: int) -> list[bytes]:
+    """Return whole POSTs, each of one text: the first words of those that have as many.
+
+    Raises:
+        ValueError: If no text has.
+    """
+    cut = [" ".join(found[:words]) for text in texts if len(found := text.split()) >= words]
+    if not cut:
+        raise ValueError(f"no text has {words} words; give fewer with --words, or other texts")
+    bodies = [json.dumps({"text": text}).encode() for text in cut]
+    head = "POST /predict HTTP/1.1\r\nHost: load\r\nContent-Length: {}\r\n\r\n"
+    return [head.format(len(body)).encode() + body for body in bodies]
 
 
 async def read_answer(reader: asyncio.StreamReader) -> bool:
@@ -49,27 +40,37 @@ async def read_answer(reader: asyncio.StreamReader) -> bool:
     return b" 200 " in head.split(b"\r\n", 1)[0]
 
 
-async def client(host: str, port: int, due: list[float], words: int, seed: int) -> list[tuple[float, bool]]:
+async def client(host: str, port: int, due: list[float], requests: list[bytes]) -> list[tuple[float, bool]]:
     """Send requests over one connection when they are due; return the latency (s) and success of each."""
     reader, writer = await asyncio.open_connection(host, port)
-    requests = [request_bytes(words, seed * 1000 + index) for index in range(50)]
     results = []
     for index, moment in enumerate(due):
         await asyncio.sleep(max(0.0, moment - time.perf_counter()))
         writer.write(requests[index % len(requests)])
         succeeded = await read_answer(reader)
         results.append((time.perf_counter() - moment, succeeded))
+        if not succeeded:  # the service may have closed the connection
+            writer.close()
+            reader, writer = await asyncio.open_connection(host, port)
     writer.close()
     return results
 
 
 async def measure(
-    host: str, port: int, *, rate: float, seconds: float, connections: int, words: int
+    requests: list[bytes], *, host: str, port: int, rate: float, seconds: float, connections: int
 ) -> dict[str, float]:
     """Return percentiles of the latency in ms, the rate that was answered, and how many failed."""
     start = time.perf_counter() + 0.2
     moments = [start + number / rate for number in range(int(rate * seconds))]
-    clients = [client(host, port, moments[index::connections], words, index) for index in range(connections)]
+    clients = [
+        client(
+            host,
+            port,
+            moments[index::connections],
+            requests[index % len(requests) :] + requests[: index % len(requests)],
+        )
+        for index in range(connections)
+    ]
     results = [result for part in await asyncio.gather(*clients) for result in part]
     elapsed = time.perf_counter() - start
     latencies = sorted(1000 * latency for latency, _ in results)
@@ -81,6 +82,8 @@ async def measure(
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("texts", help="Parquet, CSV, JSON Lines or text file of real texts")
+    parser.add_argument("--text_column", default="text")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8000)
     parser.add_argument("--rate", type=float, default=2000.0, help="requests a second")
@@ -88,8 +91,11 @@ def main() -> None:
     parser.add_argument("--connections", type=int, default=64)
     parser.add_argument("--words", type=int, default=60, help="words of a text")
     options = parser.parse_args()
-    load = {name: getattr(options, name) for name in ("rate", "seconds", "connections", "words")}
-    print(json.dumps(load | asyncio.run(measure(options.host, options.port, **load))))
+    found = read_texts(options.texts, text_column=options.text_column, label_column=None, label_names=())
+    requests = make_requests(found.texts, words=options.words)
+    load = {name: getattr(options, name) for name in ("rate", "seconds", "connections")}
+    result = uvloop.run(measure(requests, host=options.host, port=options.port, **load))
+    print(json.dumps({"words": options.words, **load, **result}))
 
 
 if __name__ == "__main__":

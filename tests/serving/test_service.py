@@ -26,6 +26,8 @@ from hf_sparse.serving.batching import Batcher, QueueFullError
 from hf_sparse.student import SparseNgramConfig, SparseNgramForSequenceClassification, SparseNgramTokenizer
 from hf_sparse.vocabulary import count_ngrams
 
+ROOT = Path(__file__).parents[2]
+ENV = os.environ | {"PYTHONPATH": str(ROOT)}
 LONG = "x" * 20_000  # too much to be classified in the event loop itself
 
 
@@ -246,17 +248,20 @@ def test_limits_are_checked() -> None:
         Limits(max_queue=10)
 
 
-def test_told_to_stop_it_finishes_what_it_has_accepted(student: Path) -> None:
-    """A real process: requests that are in the middle of arriving get their answer, then it ends with 0."""
-    program = f"from hf_sparse.serving import serve; serve({str(student)!r}, port=0)"
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
-    process = subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.PIPE, text=True, env=environment)
+def start(student: Path, **options: int) -> tuple["subprocess.Popen[str]", int]:
+    """Start the service in a process of its own; return it and its port."""
+    program = f"from hf_sparse.serving import serve; serve({str(student)!r}, port=0, **{options})"
+    process = subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.PIPE, text=True, env=ENV)
     assert process.stderr is not None
-    port = 0
     for line in process.stderr:
         if found := re.search(r"running on http://127\.0\.0\.1:(\d+)", line):
-            port = int(found[1])
-            break
+            return process, int(found[1])
+    raise AssertionError("the service ended before it listened")
+
+
+def test_told_to_stop_it_finishes_what_it_has_accepted(student: Path) -> None:
+    """A real process: requests that are in the middle of arriving get their answer, then it ends with 0."""
+    process, port = start(student)
     body = json.dumps({"texts": ["the film was good"] * 1000}).encode()
     clients = [socket.create_connection(("127.0.0.1", port), timeout=30) for _ in range(3)]
     for client in clients:
@@ -278,4 +283,27 @@ def test_told_to_stop_it_finishes_what_it_has_accepted(student: Path) -> None:
         assert len(json.loads(rest)["answers"]) == 1000
         client.close()
     assert process.wait(20) == 0
+    assert process.stderr is not None
     assert "Traceback" not in process.stderr.read()
+
+
+def test_load_generator(student: Path, tmp_path: Path) -> None:
+    """Every request is sent and answered; those that are refused count as failed."""
+    process, port = start(student, max_body_bytes=1000)
+    texts = tmp_path / "texts.txt"
+    texts.write_text(f"the film was good\ntoo short\nand {'x' * 2000} more\na bad film ! and more\n")
+    command = [sys.executable, str(ROOT / "recipes/benchmark/serve_load.py"), str(texts), "--port", str(port)]
+    command += ["--rate", "100", "--seconds", "1", "--connections", "4"]
+    try:
+        # A third of the texts of three words has one of 2,000 letters; to refuse it closes the connection.
+        for words, failed in (("4", 0), ("3", 33)):
+            ended = subprocess.run([*command, "--words", words], capture_output=True, text=True, check=True, env=ENV)
+            result = json.loads(ended.stdout)
+            assert (result["requests"], result["failed"]) == (100, failed)
+            assert 0 < result["p50_ms"] <= result["p95_ms"] <= result["p99_ms"]
+            assert result["requests_per_second"] < 110
+        none = subprocess.run([*command, "--words", "9"], capture_output=True, text=True, check=False, env=ENV)
+        assert "no text has 9 words" in none.stderr
+    finally:
+        process.terminate()
+        process.wait(20)
