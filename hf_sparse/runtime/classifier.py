@@ -206,17 +206,18 @@ def _batches(texts: Iterable[str], num_threads: int = 1) -> Iterator[Sequence[st
     """Cut texts into batches of an even number of texts, and of bounded size where the number leaves a choice.
 
     Those of a list that several threads share become smaller towards its end, so that all end at about the same time.
+    The first is a small one: while the calling thread makes it ready, no other can begin.
     """
     left = len(texts) if isinstance(texts, list | tuple) and num_threads > 1 else 0
     stream = iter(texts)
-    size = _BATCH_TEXTS
+    size = _FEWEST_TEXTS if left else _BATCH_TEXTS
     while True:
-        if left > 0:
-            size = min(_BATCH_TEXTS, max(_FEWEST_TEXTS, left // (2 * num_threads) // 2 * 2))
         batch = list(islice(stream, size))
         if not batch:
             return
-        left -= size
+        if left:
+            left -= len(batch)
+            size = min(_BATCH_TEXTS, max(_FEWEST_TEXTS, 2 * left // (3 * num_threads) // 2 * 2))
         if len(batch) > 2 and _num_characters(batch) > _BATCH_CHARACTERS:
             yield from (batch[first : first + 2] for first in range(0, len(batch), 2))
         else:

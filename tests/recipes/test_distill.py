@@ -18,7 +18,7 @@ from tests.recipes.conftest import Ended, Launcher, recipe, write_recipe
 from tests.recipes.kill_driver import ROOT, SCRIPT
 from tests.tiny_task import NAMES, make_teacher
 
-# Those of the benchmark are not read by this script; `tests/benchmark/test_run.py` has them.
+# Those of the benchmark are not read by this script; `tests/benchmark/test_recipes.py` has them.
 RECIPES = sorted(path for path in ROOT.glob("recipes/*/*.yaml") if path.parent.name != "benchmark")
 
 
