@@ -146,7 +146,7 @@ def bench(
         measured,
         {
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
-            "command": sys.argv,
+            "command": ["hf-sparse", *sys.argv[1:]],
             "commit": commit,
             "hardware": hardware,
             "versions": describe_versions(),
