@@ -35,6 +35,12 @@ COMMANDS: Final = {
         extra="train",
         shown_by="hf_sparse.compression:format_report",
     ),
+    "vocabulary": Command(
+        summary="count the n-grams of a corpus of any size",
+        function="hf_sparse.vocabulary.build:build_vocabulary",
+        extra="train",
+        shown_by="hf_sparse.vocabulary.build:format_report",
+    ),
     "serve": Command(
         summary="answer requests over HTTP",
         function="hf_sparse.serving:serve",
@@ -94,7 +100,7 @@ def _import(place: str) -> Callable[..., Any]:
 
 
 def _help() -> str:
-    lines = [f"  {name:<10}{command.summary}" for name, command in COMMANDS.items()]
+    lines = [f"  {name:<12}{command.summary}" for name, command in COMMANDS.items()]
     return "\n".join(
         [
             "usage: hf-sparse COMMAND [options]",

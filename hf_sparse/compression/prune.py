@@ -9,7 +9,6 @@ times the count or its root).
 """
 
 import copy
-import re
 from collections.abc import Iterable
 from dataclasses import replace
 from itertools import islice
@@ -32,8 +31,6 @@ Counts = npt.NDArray[np.int64]
 
 _TEXTS_AT_ONCE: Final = 8192
 _ROWS_AT_ONCE: Final = 65_536  # 64 MB of float32 at 256 columns
-_SIZE: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([kmg]b)", re.IGNORECASE)
-_UNITS: Final = {"kb": 10**3, "mb": 10**6, "gb": 10**9}
 _HEADER_BYTES: Final = 4096  # of the file of the weights: names and shapes, at most
 
 
@@ -169,18 +166,6 @@ def shifts(model: SparseNgramForSequenceClassification, counts: Counts) -> npt.N
     seen = (rows if layer is None else rows @ layer.weight.float().T for rows in moved)
     found: npt.NDArray[np.float32] = torch.cat([torch.linalg.vector_norm(rows, dim=1) for rows in seen]).numpy()
     return found
-
-
-def parse_size(text: str) -> int:
-    """Return the bytes of a size such as `50MB`, `800 kB` or `1.5GB`, of which a kB has 1000.
-
-    Raises:
-        ValueError: It is not a size.
-    """
-    match = _SIZE.fullmatch(text.strip())
-    if match is None:
-        raise ValueError(f"a size is a number with kB, MB or GB, such as 50MB, got {text!r}")
-    return int(float(match[1]) * _UNITS[match[2].lower()])
 
 
 def ngrams_for_size(

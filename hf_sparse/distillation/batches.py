@@ -4,6 +4,7 @@ import queue
 import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Protocol, TypeVar
 
 import numpy as np
@@ -49,12 +50,14 @@ class StudentBatch:
         lengths: (B,) int64 n-grams of each text; (2B,) for pairs, sides interleaved.
         logits: (B, C) of the teacher, or None.
         labels: (B,) ids with -100 for none, or float (B, C) or (B,) with NaN for none; or None.
+        num_in_batch: Texts of the whole batch, of which these are a part.
     """
 
     ids: Tensor
     lengths: Tensor
     logits: Tensor | None
     labels: Tensor | None
+    num_in_batch: int
 
     def to(self, device: torch.device) -> "StudentBatch":
         """Return the batch on a device."""
@@ -100,15 +103,38 @@ class BatchMaker:
             lengths=torch.from_numpy(np.ascontiguousarray(lengths)),
             logits=None if batch.logits is None else torch.from_numpy(batch.logits),
             labels=None if batch.labels is None else self._labels(batch.labels),
+            num_in_batch=batch.num_in_batch,
         )
 
     def _labels(self, labels: list[object]) -> Tensor:
         if self.problem_type == "single_label_classification":
             return torch.tensor([IGNORED_LABEL if label is None else label for label in labels], dtype=torch.int64)
+        if not labels:
+            wide = self.problem_type == "multi_label_classification"
+            return torch.zeros((0, self.num_labels) if wide else 0)
         missing: object = float("nan")
         if self.problem_type == "multi_label_classification":
             missing = [float("nan")] * self.num_labels
         return torch.tensor([missing if label is None else label for label in labels], dtype=torch.float32)
+
+
+def cut_batch(batch: TextBatch, num_parts: int) -> list[TextBatch]:
+    """Cut a batch into parts of about as many texts each; every process gets as many parts, some may be empty."""
+    if num_parts == 1:
+        return [batch]
+    edges = [len(batch.texts) * part // num_parts for part in range(num_parts + 1)]
+    return [_slice(batch, slice(start, stop)) for start, stop in pairwise(edges)]
+
+
+def _slice(batch: TextBatch, part: slice) -> TextBatch:
+    return replace(
+        batch,
+        texts=batch.texts[part],
+        text_pairs=None if batch.text_pairs is None else batch.text_pairs[part],
+        numbers=batch.numbers[part],
+        logits=None if batch.logits is None else batch.logits[part],
+        labels=None if batch.labels is None else batch.labels[part],
+    )
 
 
 def prefetch(items: Iterable[Item], *, depth: int = 4) -> Iterator[Item]:

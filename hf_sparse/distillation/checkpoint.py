@@ -6,60 +6,81 @@ very weights of a run that was not.
 """
 
 import json
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from hf_sparse.distillation.stages import replace_folder
+from hf_sparse.distillation.exchange import Exchange
+from hf_sparse.distillation.tensor_folder import read_folder, read_own, write_folder
+from hf_sparse.files import remove_folder
 
-_TENSORS = "tensors.safetensors"
-_STATE = "state.json"
+_STATE: Final = "state.json"
+_ALONE: Final = Exchange(1, mode="replicated")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """What was saved: the step, the tensors by name and the JSON-able rest."""
+    """What was saved: the step, the tensors by name and the JSON-able rest.
+
+    Of tensors that are split by columns it has those of this process; `own` is what this process alone had, empty if
+    it was saved by another number of processes.
+    """
 
     step: int
     tensors: dict[str, Tensor]
+    own: dict[str, Tensor]
     state: dict[str, Any]
 
 
-def save_checkpoint(folder: Path, *, step: int, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
-    """Write a checkpoint into a folder and remove older ones.
+def save_checkpoint(
+    folder: Path,
+    *,
+    step: int,
+    tensors: Mapping[str, Tensor],
+    state: Mapping[str, Any],
+    own: Mapping[str, Tensor] | None = None,
+    exchange: Exchange = _ALONE,
+) -> None:
+    """Write a checkpoint into a folder and remove older ones; every process calls it (see `write_folder`).
 
     Raises:
         OSError: If the disk is full; the checkpoint before it is then still there.
     """
-    temporary = folder / ".writing"
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    try:
-        contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-        save_file(contiguous, temporary / _TENSORS)
-        (temporary / _STATE).write_text(json.dumps({"step": step, **state}), encoding="utf-8")
-        target = folder / f"step-{step:09d}"
-        replace_folder(temporary, target)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-    for older in folder.glob("step-*"):
-        if older != target:
-            shutil.rmtree(older, ignore_errors=True)
+    files = {_STATE: json.dumps({"step": step, "num_processes": exchange.num_processes, **state})}
+    write_folder(step_folder(folder, step), tensors, exchange=exchange, own=own, files=files)
+    if exchange.rank == 0:
+        remove_checkpoints(folder, except_for=step)
 
 
-def load_checkpoint(folder: Path) -> Checkpoint | None:
+def load_checkpoint(folder: Path, *, exchange: Exchange = _ALONE) -> Checkpoint | None:
     """Return the newest checkpoint of a folder, or None."""
     found = sorted(folder.glob("step-*"))
     if not found:
         return None
     state = json.loads((found[-1] / _STATE).read_text(encoding="utf-8"))
-    return Checkpoint(step=state.pop("step"), tensors=load_file(found[-1] / _TENSORS), state=state)
+    is_same_number = state.pop("num_processes") == exchange.num_processes
+    return Checkpoint(
+        step=state.pop("step"),
+        tensors=read_folder(found[-1], exchange.columns),
+        own=read_own(found[-1], exchange.rank) if is_same_number else {},
+        state=state,
+    )
+
+
+def step_folder(folder: Path, step: int) -> Path:
+    """Return where what belongs to a step is kept."""
+    return folder / f"step-{step:09d}"
+
+
+def remove_checkpoints(folder: Path, *, except_for: int | None) -> None:
+    """Remove all checkpoints of a folder but one."""
+    for found in folder.glob("step-*"):
+        if except_for is None or found != step_folder(folder, except_for):
+            remove_folder(found)
 
 
 def optimizer_tensors(prefix: str, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

@@ -15,9 +15,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm.auto import tqdm
 
-from hf_sparse.distillation.stages import whole_file
 from hf_sparse.distillation.teacher import TeacherEncoder
 from hf_sparse.distillation.texts import GROUP_ROWS, TEXT_SETS, shards
+from hf_sparse.files import whole_file
 
 # Logits of so many texts are kept at a time; sorting by length within them is nearly as good as within a whole shard.
 _PART_TEXTS = 512

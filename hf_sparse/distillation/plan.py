@@ -27,10 +27,11 @@ from hf_sparse.distillation.teacher import (
     read_teacher_card,
 )
 from hf_sparse.distillation.texts import labels_of
+from hf_sparse.student.vocabulary_sparse_ngram import NgramVocabulary
 from hf_sparse.vocabulary.word_tokenizer import read_tokenizer
 
 # Settings that change how long a run takes or what a card says, but not what comes out of a training.
-_WITHOUT_EFFECT = {"checkpoint_minutes", "base_model"}
+_WITHOUT_EFFECT = {"checkpoint_minutes", "base_model", "memory"}
 
 
 class RunPlan:
@@ -107,8 +108,10 @@ class RunPlan:
 
     @cached_property
     def vocabulary_stage(self) -> Stage:
-        """Counts the n-grams."""
+        """Counts the n-grams, or takes those of a file."""
         recipe = self.recipe.vocabulary
+        if recipe.file is not None:
+            return self._stage("vocabulary", {"file": NgramVocabulary.load(recipe.file).sha256})
         tokenizer = read_tokenizer(recipe.word_rule)
         inputs = {"texts": self.texts_stage.key, "recipe": recipe}
         # The rule is only the tokenizer's name; what that name stands for may change.

@@ -18,7 +18,7 @@ StageName = Literal[
 
 @dataclass(kw_only=True)
 class TextSet:
-    """A set of texts: local Parquet, CSV, TSV or JSON Lines files, or a data set on the Hub.
+    """A set of texts: local Parquet, CSV, TSV, JSON Lines or plain text files, or a data set on the Hub.
 
     Attributes:
         path: File, glob pattern or folder; otherwise the id of a data set on the Hub.
@@ -103,6 +103,8 @@ class VocabularyRecipe:
         word_rule: "words", "sklearn" or "hf:<repo or folder>".
         clean: "html", "none", or null for the word rule's own default.
         include_train: Count D_train; false takes the vocabulary from C alone (the privacy setting).
+        memory: How much memory the counting may use, such as 2GB; the rest goes to files. null keeps all in memory.
+        file: Vocabulary that `hf-sparse vocabulary` has written, file or folder; nothing is counted then.
     """
 
     num_ngrams: int = 1_000_000
@@ -111,6 +113,8 @@ class VocabularyRecipe:
     word_rule: str = "words"
     clean: Literal["html", "none"] | None = None
     include_train: bool = True
+    memory: str | None = None
+    file: str | None = None
 
     def __post_init__(self) -> None:
         check_bounds("vocabulary", self, num_ngrams=(1, math.inf), max_n=(1, math.inf), min_documents=(1, math.inf))
@@ -184,7 +188,7 @@ class StudentRecipe:
     pooling: Literal["mean", "sum", "max", "attentive"] = "mean"
     activation: Literal["relu", "tanh"] = "relu"
     hidden_dropout: float = 0.1
-    block_rows: int = 1_048_576
+    block_rows: int | None = None  # null: as many as fit into 1 GiB, at most 1,048,576
 
     def __post_init__(self) -> None:
         check_bounds(
@@ -200,7 +204,8 @@ class TrainingRecipe:
 
     Attributes:
         epochs: Passes over the texts; 0 skips the stage.
-        batch_size: Texts a step.
+        batch_size: Texts a step, over all processes.
+        accumulation_steps: Parts of a batch that each process computes one after the other, to save memory.
         lr: Peak learning rate of the table's rows.
         head_lr: Peak learning rate of everything else (AdamW).
         weight_decay: AdamW's; the table has none.
@@ -220,6 +225,7 @@ class TrainingRecipe:
 
     epochs: int = 4
     batch_size: int = 256
+    accumulation_steps: int = 1
     lr: float = 0.05
     head_lr: float = 1e-3
     weight_decay: float = 0.01
@@ -239,6 +245,7 @@ class TrainingRecipe:
             self,
             epochs=(0, math.inf),
             batch_size=(1, math.inf),
+            accumulation_steps=(1, math.inf),
             lr=(ABOVE_ZERO, math.inf),
             head_lr=(ABOVE_ZERO, math.inf),
             weight_decay=(0, math.inf),
@@ -319,6 +326,8 @@ class Recipe:
         from_scratch: The comparison without a teacher.
         evaluate: The report.
         seed: Of every random choice.
+        table: How several processes hold the student's table: "split" by columns, "replicated", or "auto", which
+            splits it where each process gets at least 16 columns. The student is the same.
         stages: Run only these; null runs all that are not there yet.
         num_processes: Fail unless so many processes were launched; null takes any number.
         trackers: Names of Accelerate trackers (`tensorboard`, `wandb`, ...); `metrics.jsonl` is always written.
@@ -337,6 +346,7 @@ class Recipe:
     seed: int = 0
     stages: list[StageName] | None = None
     num_processes: int | None = None
+    table: Literal["auto", "split", "replicated"] = "auto"
     trackers: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:

@@ -18,10 +18,10 @@ import yaml
 from hf_sparse.distillation import student_stages
 from hf_sparse.distillation.labelling import read_logits
 from hf_sparse.distillation.plan import RunPlan
-from hf_sparse.distillation.stages import replace_folder, write_atomic, write_json
 from hf_sparse.distillation.texts import TEXT_SETS, num_texts, read_texts, shards
 from hf_sparse.evaluation.metrics import agreement, retention, score
 from hf_sparse.evaluation.speed import measure_throughput
+from hf_sparse.files import replace_folder, write_atomic, write_json
 from hf_sparse.hub.card import render_card
 from hf_sparse.student import SparseNgramForSequenceClassification, SparseNgramTextClassificationPipeline
 

@@ -7,9 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from hf_sparse.distillation.stages import Stage, write_json
+from hf_sparse.distillation.stages import Stage
+from hf_sparse.files import write_json
 
 RESOURCES = "resources.json"
 
@@ -21,7 +20,8 @@ def peak_memory() -> dict[str, int]:
     """
     unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss is in kilobytes on Linux
     found = {"peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit}
-    if torch.cuda.is_available():
+    torch = sys.modules.get("torch")  # whoever has not imported it has used no accelerator
+    if torch is not None and torch.cuda.is_available():
         found["peak_accelerator_memory_bytes"] = torch.cuda.max_memory_allocated()
     return found
 

@@ -125,10 +125,22 @@ class RowwiseAdagrad(RowOptimizer):
         blocks: Row blocks of the table.
         lr: Learning rate; 0.05 suits tables of n-grams.
         eps: Added to the root of the accumulator.
+        add_up: Adds a tensor up over the processes that have the other columns of the rows; None: there are none.
+        width: Columns of the whole rows, if `add_up` is given.
     """
 
-    def __init__(self, blocks: Sequence[torch.nn.Parameter], *, lr: float = 0.05, eps: float = 1e-8) -> None:
+    def __init__(
+        self,
+        blocks: Sequence[torch.nn.Parameter],
+        *,
+        lr: float = 0.05,
+        eps: float = 1e-8,
+        add_up: Callable[[Tensor], Tensor] | None = None,
+        width: int | None = None,
+    ) -> None:
         self._eps = eps
+        self._add_up = add_up
+        self._width = width
         super().__init__(blocks, lr=lr)
 
     def _create_state(self, block: torch.nn.Parameter) -> None:
@@ -136,7 +148,11 @@ class RowwiseAdagrad(RowOptimizer):
 
     def _update(self, block: torch.nn.Parameter, rows: Tensor, gradient: Tensor, *, lr: float) -> None:
         square_sum = self.state[block]["square_sum"]
-        accumulated = square_sum[rows] + gradient.float().square().mean(dim=1)
+        if self._add_up is None or self._width is None:
+            squares = gradient.float().square().mean(dim=1)
+        else:
+            squares = self._add_up(gradient.float().square().sum(dim=1)) / self._width
+        accumulated = square_sum[rows] + squares
         square_sum[rows] = accumulated
         scale = (-lr / (accumulated.sqrt() + self._eps)).to(block.dtype)
         block.index_add_(0, rows, gradient * scale[:, None])

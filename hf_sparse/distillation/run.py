@@ -20,11 +20,14 @@ from hf_sparse.distillation.recipe import Recipe
 from hf_sparse.distillation.recipe_checks import has_training
 from hf_sparse.distillation.reporting import format_summary, make_report, publish_report, save_student
 from hf_sparse.distillation.resources import collect_resources, peak_memory, write_resources
-from hf_sparse.distillation.stages import Stage, disk_full_named, write_json
+from hf_sparse.distillation.stages import Stage
 from hf_sparse.distillation.teacher import labelling_dtype
 from hf_sparse.distillation.teacher_training import fine_tune as fine_tune_teacher
 from hf_sparse.distillation.texts import num_texts, read_texts, write_text_sets
-from hf_sparse.vocabulary import count_ngrams
+from hf_sparse.files import disk_full_named, remove_folder, write_json
+from hf_sparse.student.vocabulary_sparse_ngram import NgramVocabulary
+from hf_sparse.vocabulary.build import COUNTING_FOLDER, describe
+from hf_sparse.vocabulary.counting import count_ngrams
 
 logger = logging.getLogger(__name__)
 
@@ -69,27 +72,35 @@ class DistillationRun(RunPlan):
         """Count the n-grams of D_train and C and keep the most frequent ones."""
 
         def work(folder: Path) -> None:
-            recipe = self.recipe.vocabulary
-            sets = ("train", "corpus") if recipe.include_train else ("corpus",)
-            if not any(num_texts(self.texts_stage.folder, text_set) for text_set in sets):
-                raise ValueError(
-                    f"there are no texts to count in data.{' and data.'.join(sets)}; add some, or set "
-                    f"vocabulary.include_train to {'false' if recipe.include_train else 'true'}"
-                )
-            vocabulary = count_ngrams(
-                (text for text_set in sets for text in read_texts(self.texts_stage.folder, text_set)),
-                num_ngrams=recipe.num_ngrams,
-                max_n=recipe.max_n,
-                min_documents=recipe.min_documents,
-                word_rule=recipe.word_rule,
-                clean=recipe.clean,
-                progress=self._is_main,
-                total=sum(num_texts(self.texts_stage.folder, text_set) for text_set in sets),
-            )
+            vocabulary = self._count(folder / COUNTING_FOLDER)
             vocabulary.save(folder)
-            write_json(folder / "vocabulary.json", {"num_ngrams": vocabulary.num_ngrams, "sha256": vocabulary.sha256})
+            write_json(folder / "vocabulary.json", describe(vocabulary))
+            remove_folder(folder / COUNTING_FOLDER)
 
         self._run("vocabulary", lambda: self.vocabulary_stage, work, needs=lambda: [self.texts_stage])
+
+    def _count(self, folder: Path) -> NgramVocabulary:
+        recipe = self.recipe.vocabulary
+        if recipe.file is not None:
+            return NgramVocabulary.load(recipe.file)
+        sets = ("train", "corpus") if recipe.include_train else ("corpus",)
+        if not any(num_texts(self.texts_stage.folder, text_set) for text_set in sets):
+            raise ValueError(
+                f"there are no texts to count in data.{' and data.'.join(sets)}; add some, or set "
+                f"vocabulary.include_train to {'false' if recipe.include_train else 'true'}"
+            )
+        return count_ngrams(
+            (text for text_set in sets for text in read_texts(self.texts_stage.folder, text_set)),
+            num_ngrams=recipe.num_ngrams,
+            max_n=recipe.max_n,
+            min_documents=recipe.min_documents,
+            word_rule=recipe.word_rule,
+            clean=recipe.clean,
+            memory=recipe.memory,
+            folder=None if recipe.memory is None else folder,
+            progress=self._is_main,
+            total=sum(num_texts(self.texts_stage.folder, text_set) for text_set in sets),
+        )
 
     def teacher(self) -> None:
         """Fine-tune an encoder that has no head; a sequence classifier is used as it is."""
@@ -154,7 +165,7 @@ class DistillationRun(RunPlan):
         def needs() -> list[Stage]:
             return [self.texts_stage, self.vocabulary_stage, self.label_stage]
 
-        self._run("distil", lambda: self.distil_stage, work, needs=needs)
+        self._run("distil", lambda: self.distil_stage, work, needs=needs, on_all_processes=True)
 
     def fine_tune(self) -> None:
         """Train the distilled student on D_train; `evaluate` keeps it only if validation data says so."""
@@ -168,7 +179,8 @@ class DistillationRun(RunPlan):
                 self, folder, self.recipe.fine_tune, shards_read, start="distil", accelerator=self.accelerator
             )
 
-        self._run("fine_tune", lambda: self.fine_tune_stage, work, needs=lambda: [self.distil_stage])
+        needs = lambda: [self.distil_stage]  # noqa: E731
+        self._run("fine_tune", lambda: self.fine_tune_stage, work, needs=needs, on_all_processes=True)
 
     def from_scratch(self) -> None:
         """Train a student of the same shape on the gold labels of D_train alone."""
@@ -183,7 +195,7 @@ class DistillationRun(RunPlan):
             )
 
         needs = lambda: [self.texts_stage, self.vocabulary_stage]  # noqa: E731
-        self._run("from_scratch", lambda: self.from_scratch_stage, work, needs=needs)
+        self._run("from_scratch", lambda: self.from_scratch_stage, work, needs=needs, on_all_processes=True)
 
     def evaluate(self) -> None:
         """Choose the student on validation data and compare it with the teacher on the test set."""

@@ -1,4 +1,4 @@
-"""Reading texts: local Parquet, CSV, TSV and JSON Lines files and data sets on the Hub, as batches of rows.
+"""Reading texts: local Parquet, CSV, TSV, JSON Lines and plain text files, data sets on the Hub, as batches of rows.
 
 Files are read one at a time and in batches, so that nothing has to fit into memory and an unreadable file is named.
 """
@@ -18,7 +18,7 @@ from huggingface_hub import constants, hf_hub_download
 from huggingface_hub.file_download import repo_folder_name
 
 from hf_sparse.distillation.recipe import TextSet
-from hf_sparse.distillation.stages import file_sha256
+from hf_sparse.files import file_sha256
 
 BATCH_ROWS = 1024
 _COMMIT = re.compile("[0-9a-f]{40}")
@@ -28,6 +28,7 @@ _READERS = {
     ".tsv": "csv",
     ".jsonl": "json",
     ".json": "json",
+    ".txt": "text",  # a line is a text
 }
 
 
@@ -48,6 +49,8 @@ def local_files(path: str) -> list[Path]:
         found = sorted(Path(name) for name in names if Path(name).suffix in _READERS)
     else:
         return []
+    # A text file beside others is more likely a note.
+    found = [file for file in found if file.suffix != ".txt"] or found
     if not found:
         raise ValueError(f"{path!r} holds no {', '.join(_READERS)} file; name a file, a folder or a glob pattern")
     return found
@@ -138,6 +141,18 @@ def read_rows(source: TextSet) -> Iterator[pa.Table]:
             f"{source.logits_path!r} has {len(logits)} rows of logits but {source.path!r} has {position} texts; "
             "they must match row by row"
         )
+
+
+def num_rows(source: TextSet) -> int | None:
+    """Return how many rows a text set has where that is known before it is read: Parquet files say so."""
+    files = local_files(source.path)
+    if not files or any(file.suffix != ".parquet" for file in files):
+        return source.limit
+    try:
+        rows: int = sum(pq.read_metadata(file).num_rows for file in files)
+    except (pa.ArrowException, OSError):  # whoever reads it says what is wrong
+        return source.limit
+    return rows if source.limit is None else min(rows, source.limit)
 
 
 def _read_columns(source: TextSet) -> Iterator[pa.Table]:

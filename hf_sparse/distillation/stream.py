@@ -36,6 +36,7 @@ class TextBatch:
         logits: (B, C) of the teacher, NaN-free, or None.
         labels: List of B labels (None where there is none), or None.
         epoch: The pass over the texts that this batch belongs to.
+        num_in_batch: Texts of the whole batch, of which these are a share.
     """
 
     texts: list[str]
@@ -44,6 +45,7 @@ class TextBatch:
     logits: npt.NDArray[np.float32] | None
     labels: list[object] | None
     epoch: int
+    num_in_batch: int
 
 
 @dataclass(frozen=True)
@@ -82,18 +84,24 @@ class TextStream:
         """Number of batches of one pass."""
         return -(-self.num_texts // self._batch_size)
 
-    def batches(self, *, first: int, stop: int) -> Iterator[TextBatch]:
-        """Yield the batches with numbers from `first` to before `stop`, counted over all epochs."""
+    def batches(self, *, first: int, stop: int, share: tuple[int, int] = (0, 1)) -> Iterator[TextBatch]:
+        """Yield the batches with numbers from `first` to before `stop`, counted over all epochs.
+
+        Args:
+            first: The first batch.
+            stop: Behind the last one.
+            share: Rank of a process, and how many there are: of each batch it gets consecutive texts, maybe none.
+        """
         number = first
         while number < stop:
             epoch, skipped = divmod(number, self.batches_per_epoch)
-            for batch in self._epoch(epoch, skipped=skipped):
+            for batch in self._epoch(epoch, skipped=skipped, share=share):
                 yield batch
                 number += 1
                 if number == stop:
                     return
 
-    def _epoch(self, epoch: int, *, skipped: int) -> Iterator[TextBatch]:
+    def _epoch(self, epoch: int, *, skipped: int, share: tuple[int, int]) -> Iterator[TextBatch]:
         random = None if self._seed is None else np.random.default_rng([self._seed, epoch])
         order = np.arange(len(self._groups)) if random is None else random.permutation(len(self._groups))
         left_to_skip = skipped * self._batch_size
@@ -110,10 +118,10 @@ class TextStream:
             window = window if carried is None else pa.concat_tables([carried, window], promote_options="default")
             whole = window.num_rows - window.num_rows % self._batch_size
             for position in range(0, whole, self._batch_size):
-                yield _to_batch(window.slice(position, self._batch_size), epoch)
+                yield _to_batch(window.slice(position, self._batch_size), epoch, share)
             carried = window.slice(whole)
         if carried is not None and carried.num_rows:
-            yield _to_batch(carried, epoch)
+            yield _to_batch(carried, epoch, share)
 
     def _read(self, groups: list[_Group]) -> pa.Table:
         tables = []
@@ -128,15 +136,21 @@ class TextStream:
         return pa.concat_tables(tables, promote_options="default").combine_chunks()
 
 
-def _to_batch(table: pa.Table, epoch: int) -> TextBatch:
+def _to_batch(table: pa.Table, epoch: int, share: tuple[int, int]) -> TextBatch:
+    num_in_batch, (rank, num_shares) = table.num_rows, share
+    start, end = (num_in_batch * edge // num_shares for edge in (rank, rank + 1))
     names = table.column_names
+    # Of the whole batch: a share without texts would not tell how many labels there are.
+    logits = _to_matrix(table["logits"])[start:end] if "logits" in names else None
+    table = table.slice(start, end - start)
     return TextBatch(
         texts=table["text"].to_pylist(),
         text_pairs=table["text_pair"].to_pylist() if "text_pair" in names else None,
         numbers=table["number"].to_numpy(),
-        logits=_to_matrix(table["logits"]) if "logits" in names else None,
+        logits=logits,
         labels=table["label"].to_pylist() if "label" in names else None,
         epoch=epoch,
+        num_in_batch=num_in_batch,
     )
 
 

@@ -11,21 +11,24 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
+from hf_sparse.distillation import student_weights
 from hf_sparse.distillation.batches import BatchMaker, prefetch
+from hf_sparse.distillation.exchange import Exchange, table_mode
 from hf_sparse.distillation.label_space import LabelSpace
 from hf_sparse.distillation.plan import RunPlan
 from hf_sparse.distillation.recipe import TrainingRecipe
-from hf_sparse.distillation.stages import remove_folder, write_json
 from hf_sparse.distillation.stream import TextShard, TextStream
+from hf_sparse.distillation.student_weights import default_block_rows, new_student
 from hf_sparse.distillation.teacher import TeacherEncoder
 from hf_sparse.distillation.texts import shards
-from hf_sparse.distillation.training import StudentTrainer, predict_logits
+from hf_sparse.distillation.training import BEST, CHECKPOINTS, StudentTrainer, predict_logits
 from hf_sparse.evaluation.metrics import PRIMARY_METRIC, score
+from hf_sparse.files import remove_folder, write_json
 from hf_sparse.student import SparseNgramConfig, SparseNgramForSequenceClassification, SparseNgramTokenizer
 
 _EVALUATION_BATCH = 512
 _TRAININGS = ("distil", "fine_tune", "from_scratch")
-_TRAINING_FILES = ("checkpoints", "best.safetensors", "features-*.safetensors")
+_TRAINING_FILES = (CHECKPOINTS, BEST, "features-*.safetensors")
 
 
 def require_labels(texts_folder: Path, text_set: str) -> None:
@@ -83,15 +86,14 @@ def training_shards(texts_folder: Path, logits_folder: Path | None, text_sets: S
     ]
 
 
-def new_student(plan: RunPlan, tokenizer: SparseNgramTokenizer) -> SparseNgramForSequenceClassification:
-    """Make a student with random weights for the run's vocabulary and labels."""
+def student_config(plan: RunPlan, tokenizer: SparseNgramTokenizer) -> SparseNgramConfig:
+    """Return the shape of a student for the run's vocabulary and labels."""
     recipe, space = plan.recipe, plan.space
-    torch.manual_seed(recipe.seed)
-    config = SparseNgramConfig(
+    return SparseNgramConfig(
         vocab_size=tokenizer.vocab_size,
         embedding_size=recipe.student.embedding_size,
         hidden_sizes=recipe.student.hidden_sizes,
-        block_rows=recipe.student.block_rows,
+        block_rows=recipe.student.block_rows or default_block_rows(recipe.student.embedding_size),
         pooling=recipe.student.pooling,
         activation=recipe.student.activation,
         hidden_dropout=recipe.student.hidden_dropout,
@@ -103,7 +105,6 @@ def new_student(plan: RunPlan, tokenizer: SparseNgramTokenizer) -> SparseNgramFo
         id2label=dict(enumerate(space.names)),
         label2id={name: index for index, name in enumerate(space.names)},
     )
-    return SparseNgramForSequenceClassification(config)
 
 
 def has_pairs(plan: RunPlan) -> bool:
@@ -127,13 +128,15 @@ def load_tokenizer(plan: RunPlan) -> SparseNgramTokenizer:
     return tokenizer
 
 
-def load_student(plan: RunPlan, name: str) -> SparseNgramForSequenceClassification:
-    """Load the student of a stage.
+def load_student(
+    plan: RunPlan, name: str, *, columns: tuple[int, int] | None = None
+) -> SparseNgramForSequenceClassification:
+    """Load the student of a stage, whole or some columns of its table.
 
     Raises:
         ValueError: If its vocabulary is not the run's.
     """
-    model = SparseNgramForSequenceClassification.from_pretrained(plan.stage_folder(name), dtype=torch.float32)
+    model = student_weights.load_student(plan.stage_folder(name), columns=columns)
     folder = plan.stage_folder("vocabulary")
     _require_vocabulary(load_tokenizer(plan).vocabulary_sha256, model.config.vocabulary_sha256, folder=folder)
     return model
@@ -150,20 +153,21 @@ def train_student(
 ) -> None:
     """Train a student, new or that of another stage, on shards of texts; leave weights and scores in `folder`.
 
+    Every process calls it.
+
     Raises:
-        ValueError: If there are no texts, or several processes were launched.
+        ValueError: If there are no texts, or several processes cannot share this student.
     """
-    if accelerator.num_processes > 1:
-        raise ValueError(
-            f"{accelerator.num_processes} processes were launched, but a student trains on one in this version; "
-            "launch one, or give the processes only `stages: [texts, vocabulary, teacher, label]`"
-        )
+    exchange = _exchange(plan, accelerator)
+    columns = exchange.columns if exchange.is_split else None
     tokenizer = load_tokenizer(plan)
     if start is None:
-        model = new_student(plan, tokenizer)
+        model = new_student(student_config(plan, tokenizer), seed=plan.recipe.seed, columns=columns)
     else:
         torch.manual_seed(plan.recipe.seed + 1)
-        model = load_student(plan, start)
+        model = load_student(plan, start, columns=columns)
+    if exchange.num_processes > 1:  # each drops other hidden units
+        torch.manual_seed(plan.recipe.seed + 1_000_003 * (exchange.rank + 1))
     stream = TextStream(read, batch_size=recipe.batch_size, seed=plan.recipe.seed)
     if not stream.num_texts:
         raise ValueError(
@@ -181,12 +185,22 @@ def train_student(
         folder=folder,
         seed=plan.recipe.seed,
         steps_before=_steps_before(plan, folder.name.removesuffix(".partial")),
+        exchange=exchange,
     )
     best = trainer.fit(stream, TextStream(held_out, batch_size=_EVALUATION_BATCH, seed=None))
-    model.requires_grad_(True)
-    model.save_pretrained(folder)
-    write_json(folder / "validation.json", {"loss": best.loss, PRIMARY_METRIC[plan.space.problem_type]: best.primary})
-    _remove_training_files(folder)
+    trainer.save()
+    if accelerator.is_main_process:
+        metric = PRIMARY_METRIC[plan.space.problem_type]
+        write_json(folder / "validation.json", {"loss": best.loss, metric: best.primary})
+        _remove_training_files(folder)
+
+
+def _exchange(plan: RunPlan, accelerator: Accelerator) -> Exchange:
+    student, num_processes = plan.recipe.student, accelerator.num_processes
+    linear = student.pooling in ("mean", "sum")
+    mode = table_mode(student.embedding_size, num_processes, linear=linear, wanted=plan.recipe.table)
+    rank = accelerator.process_index
+    return Exchange(student.embedding_size, mode=mode, rank=rank, num_processes=num_processes)
 
 
 def choose_student(plan: RunPlan) -> str:

@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel
 
 from hf_sparse.distillation.recipe import ProblemType, TeacherRecipe
-from hf_sparse.distillation.stages import file_sha256
+from hf_sparse.files import file_sha256
 
 logger = logging.getLogger(__name__)
 

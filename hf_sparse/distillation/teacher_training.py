@@ -32,8 +32,8 @@ from hf_sparse.distillation.checkpoint import (
 )
 from hf_sparse.distillation.losses import gold_loss
 from hf_sparse.distillation.recipe import ProblemType, TeacherRecipe
-from hf_sparse.distillation.stages import whole_file
 from hf_sparse.distillation.teacher import TeacherEncoder
+from hf_sparse.files import whole_file
 
 logger = logging.getLogger(__name__)
 

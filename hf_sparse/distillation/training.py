@@ -1,9 +1,4 @@
-"""Training of a student: rows by a row optimiser, everything else by AdamW, checkpoints, the best one kept.
-
-For linear pooling (mean, sum) a step pools without autograd, runs the head on the pooled vectors as a leaf, and hands
-their gradient to the row optimiser. For max and attentive pooling the rows of the batch are gathered into a small
-table that autograd sees. The gradient of the whole table never exists.
-"""
+"""Training of a student: steps over a stream, validation, checkpoints, the best weights kept."""
 
 import dataclasses
 import json
@@ -11,7 +6,6 @@ import logging
 import math
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,37 +14,32 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from accelerate import Accelerator
-from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from hf_sparse.distillation.batches import BatchMaker, Extractor, StudentBatch, prefetch
+from hf_sparse.distillation.batches import BatchMaker, Extractor, StudentBatch, cut_batch, prefetch
 from hf_sparse.distillation.checkpoint import (
     load_checkpoint,
-    optimizer_tensors,
     random_state,
-    restore_optimizer,
+    remove_checkpoints,
     restore_random_state,
     save_checkpoint,
+    step_folder,
 )
-from hf_sparse.distillation.losses import has_label, mixed_loss
+from hf_sparse.distillation.exchange import Exchange
+from hf_sparse.distillation.losses import has_label
 from hf_sparse.distillation.recipe import ProblemType, TrainingRecipe
-from hf_sparse.distillation.row_optimizer import (
-    LazyAdam,
-    RowGradient,
-    RowOptimizer,
-    RowwiseAdagrad,
-    pooled_row_gradients,
-)
-from hf_sparse.distillation.stages import whole_file
 from hf_sparse.distillation.stream import TextStream
+from hf_sparse.distillation.student_step import StudentStep
+from hf_sparse.distillation.student_weights import save_student
+from hf_sparse.distillation.tensor_folder import read_folder, write_folder
 from hf_sparse.evaluation.metrics import PRIMARY_METRIC, score
 from hf_sparse.student import SparseNgramForSequenceClassification
 
 logger = logging.getLogger(__name__)
 
 _LOG_EVERY = 50
-_MODEL = "model."
+CHECKPOINTS = "checkpoints"
+BEST = "best"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,11 +54,31 @@ class ValidationScore:
         return (0.0 if by_loss or self.primary is None else self.primary, -self.loss)
 
 
+@dataclass(kw_only=True)
+class _Progress:
+    """What a training knows of itself besides its weights.
+
+    Attributes:
+        step: Batches done.
+        best: Of the best student so far, and the step after which it was.
+        losses: Since the last line of metrics.
+        seconds: Since then.
+        waited: Of these, for data.
+    """
+
+    step: int = 0
+    best: ValidationScore | None = None
+    best_step: int | None = None
+    losses: list[float] = dataclasses.field(default_factory=list)
+    seconds: float = 0.0
+    waited: float = 0.0
+
+
 class StudentTrainer:
     """Trains one student in one folder, in which an interrupted training is found again.
 
     Args:
-        model: The student; trained in place.
+        model: The student, with this process's columns of the table; trained in place.
         tokenizer: Extracts its n-grams.
         recipe: How to train.
         problem_type: Of the task.
@@ -78,6 +87,7 @@ class StudentTrainer:
         seed: Of n-gram dropout.
         steps_before: Batches of earlier trainings of the run; trackers count on from there, since some need rising
             steps.
+        exchange: The processes that train together; None: this one alone.
     """
 
     def __init__(
@@ -91,15 +101,17 @@ class StudentTrainer:
         folder: Path,
         seed: int,
         steps_before: int = 0,
+        exchange: Exchange | None = None,
     ) -> None:
-        self.model = model.to(accelerator.device)
+        self.model = model
         self.recipe = recipe
         self.problem_type = problem_type
         self.accelerator = accelerator
         self.folder = folder
-        self._table = model.model.table
-        self._table.requires_grad_(False)
-        self._linear = model.config.pooling in ("mean", "sum")
+        self._exchange = exchange or Exchange(model.config.embedding_size, mode="replicated")
+        self._step = StudentStep(
+            model, recipe=recipe, problem_type=problem_type, accelerator=accelerator, exchange=self._exchange
+        )
         self._plain = BatchMaker(
             tokenizer=tokenizer,
             problem_type=problem_type,
@@ -107,69 +119,70 @@ class StudentTrainer:
             max_length=recipe.max_length,
         )
         self._dropped = dataclasses.replace(self._plain, ngram_dropout=recipe.ngram_dropout, seed=seed)
-        self._rows = _row_optimizer(recipe, list(self._table.blocks))
-        self._head_parameters = [weight for weight in model.parameters() if weight.requires_grad]
-        self._head = torch.optim.AdamW(self._head_parameters, lr=recipe.head_lr, weight_decay=recipe.weight_decay)
         self._metrics = folder / "metrics.jsonl"
         self._steps_before = steps_before
-        # Since the last line of metrics.
-        self._losses: list[Tensor] = []
-        self._waited = 0.0
+        self._share = (self._exchange.rank, self._exchange.num_processes)
 
     def fit(self, stream: TextStream, validation: TextStream) -> ValidationScore:
-        """Train on a stream, leave the best weights in the model and return their validation score."""
+        """Train on a stream, leave the best weights in the model and return their validation score.
+
+        Raises:
+            ValueError: If the loss does not stay finite.
+        """
         total = self.recipe.epochs * stream.batches_per_epoch
-        held_out = [self._plain(batch) for batch in validation.batches(first=0, stop=validation.batches_per_epoch)]
-        by_loss = self.recipe.gold_weight == 0
-        first, best = self._resume()
+        held_out = self.held_out(validation)
+        progress = self._resume()
         eval_steps = _evaluation_steps(stream.batches_per_epoch, total, per_epoch=self.recipe.evals_per_epoch)
-        batches = prefetch(self._dropped(batch) for batch in stream.batches(first=first, stop=total))
+        batches = prefetch(
+            [self._dropped(part) for part in cut_batch(batch, self.recipe.accumulation_steps)]
+            for batch in stream.batches(first=progress.step, stop=total, share=self._share)
+        )
         saved = time.monotonic()
-        bar = tqdm(total=total, initial=first, unit="batch", desc=self.folder.name.removesuffix(".partial"),
+        bar = tqdm(total=total, initial=progress.step, unit="batch", desc=self.folder.name.removesuffix(".partial"),
                    disable=not self.accelerator.is_main_process)  # fmt: skip
         with bar:
-            for step in range(first + 1, total + 1):
-                asked = time.monotonic()
-                batch = next(batches)
-                self._waited += time.monotonic() - asked
-                self._losses.append(
-                    self._step(batch.to(self.accelerator.device), lr_scale=self._lr_scale(step, total))
-                )
+            while progress.step < total:
+                self._train_on(batches, progress, total=total)
                 bar.update()
-                if step % _LOG_EVERY == 0 or step == total:
-                    loss = float(torch.stack(self._losses).mean())
-                    self._log({"step": step, "loss": loss, "seconds_waited": self._waited})
-                    self._losses, self._waited = [], 0.0
-                if step in eval_steps:
-                    found = self.evaluate(held_out)
-                    self._require_finite(found.loss)
-                    self._log({"step": step, "validation_loss": found.loss, "validation_score": found.primary})
-                    if best is None or found.rank(by_loss=by_loss) > best.rank(by_loss=by_loss):
-                        best = found
-                        self._save_best()
-                if time.monotonic() - saved > 60 * self.recipe.checkpoint_minutes and step < total:
-                    self._save_checkpoint(step, best)
+                if progress.step in eval_steps:
+                    self._validate(held_out, progress)
+                late = time.monotonic() - saved > 60 * self.recipe.checkpoint_minutes and progress.step < total
+                if self._is_agreed(late):
+                    self._save_checkpoint(progress)
                     saved = time.monotonic()
-        if best is None:
-            best = self.evaluate(held_out)
-        else:
-            self._load_best()
-        return best
+        if progress.best is None:
+            return self.evaluate(held_out)
+        self._load_best(progress)
+        return progress.best
+
+    def save(self) -> None:
+        """Save the student in the folder, as `save_pretrained` does; every process calls it."""
+        save_student(self.model, self.folder, weights=self._step.weights(), exchange=self._exchange)
+
+    def held_out(self, validation: TextStream) -> list[StudentBatch]:
+        """Return this process's share of the batches of a stream."""
+        stop = validation.batches_per_epoch
+        return [self._plain(batch) for batch in validation.batches(first=0, stop=stop, share=self._share)]
 
     def evaluate(self, batches: list[StudentBatch]) -> ValidationScore:
-        """Score the student on batches: the loss it is trained with, and the primary metric of its task."""
-        self.model.eval()
-        losses, logits, labels = 0.0, [], []
-        num_texts = 0
+        """Score the student on batches: the loss it is trained with, and the primary metric of its task.
+
+        Every process calls it with its share of the same batches, and gets the scores of all.
+        """
+        self.model.train(False)
+        losses, logits, labels = torch.zeros(2, dtype=torch.float64), [], []
         for batch in batches:
             moved = batch.to(self.accelerator.device)
             with torch.inference_mode():
-                found = self.model.classify(self.model.pool(moved.ids, moved.lengths)).float()
-            losses += float(self._loss(found, moved)) * len(found)
-            num_texts += len(found)
-            logits.append(found.cpu())
-            if batch.labels is not None:
-                labels.append(batch.labels)
+                found = self.model.classify(self._step.pool(moved)).float()
+                if len(found):
+                    losses += torch.tensor([float(self._step.loss(found, moved)) * len(found), len(found)])
+            logits.append(self._exchange.gather_rows(found).cpu())
+            if moved.labels is not None:
+                labels.append(self._exchange.gather_rows(moved.labels).cpu())
+        if self._exchange.num_processes > 1:
+            losses = self._exchange.add(losses.to(self.accelerator.device))
+        loss, num_texts = losses.tolist()
         if not num_texts:
             return ValidationScore(loss=math.nan, primary=None)
         primary = None
@@ -177,110 +190,92 @@ class StudentTrainer:
             references = torch.cat(labels).numpy()
             scores = score(torch.cat(logits).numpy(), references, problem_type=self.problem_type)
             primary = scores[PRIMARY_METRIC[self.problem_type]]
-        return ValidationScore(loss=losses / num_texts, primary=primary)
+        return ValidationScore(loss=loss / num_texts, primary=primary)
 
-    def _step(self, batch: StudentBatch, *, lr_scale: float) -> Tensor:
-        for optimizer, lr in ((self._rows, self.recipe.lr), (self._head, self.recipe.head_lr)):
-            optimizer.param_groups[0]["lr"] = lr * lr_scale
-        self.model.train()
-        self._head.zero_grad(set_to_none=True)
-        scale = 1.0 / (1.0 - self.recipe.ngram_dropout) if self.model.config.pooling == "sum" else 1.0
-        if self._linear:
-            with torch.no_grad():
-                pooled = self.model.pool(batch.ids, batch.lengths) * scale
-            pooled.requires_grad_()
-            loss = self._backward(pooled, batch)
-            assert pooled.grad is not None
-            self._rows.accumulate(
-                pooled_row_gradients(
-                    batch.ids, batch.lengths, pooled.grad * scale, mean=self.model.config.pooling == "mean"
-                )
-            )
-        else:
-            with self._local_table(batch.ids) as (local_ids, rows, leaf):
-                loss = self._backward(self.model.pool(local_ids, batch.lengths), batch)
-                if leaf.grad is not None:
-                    self._rows.accumulate(iter([RowGradient(rows=rows, values=leaf.grad[1:])]))
-        if self.recipe.max_grad_norm is not None:
-            torch.nn.utils.clip_grad_norm_(self._head_parameters, self.recipe.max_grad_norm)
-        self._head.step()
-        self._rows.step()
-        return loss
-
-    def _backward(self, pooled: Tensor, batch: StudentBatch) -> Tensor:
-        with self.accelerator.autocast():
-            logits = self.model.classify(pooled).float()
-        loss = self._loss(logits, batch)
-        self._require_finite(float(loss.detach()))
-        loss.backward()
-        return loss.detach()
-
-    def _require_finite(self, loss: float) -> None:
-        if not math.isfinite(loss):
-            stage = self.folder.name.removesuffix(".partial")
-            raise ValueError(f"the loss of {stage} became {loss}; lower {stage}.lr or {stage}.head_lr in the recipe")
-
-    def _loss(self, logits: Tensor, batch: StudentBatch) -> Tensor:
-        return mixed_loss(
-            logits,
-            batch.logits,
-            batch.labels,
-            problem_type=self.problem_type,
-            temperature=self.recipe.temperature,
-            gold_weight=self.recipe.gold_weight,
-        )
-
-    @contextmanager
-    def _local_table(self, ids: Tensor) -> Iterator[tuple[Tensor, Tensor, nn.Parameter]]:
-        """Put the rows of a batch in the place of the table: yields ids into it, the rows' numbers, the rows."""
-        rows, local = torch.unique(ids, return_inverse=True)
-        gathered = self._table.rows(rows)
-        leaf = nn.Parameter(torch.cat([gathered.new_zeros(1, gathered.shape[1]), gathered]))
-        blocks = self._table.blocks
-        self._table.blocks = nn.ParameterList([leaf])
+    def _train_on(self, batches: Iterator[list[StudentBatch]], progress: _Progress, *, total: int) -> None:
+        """Take the next batch, and write a line of metrics now and then."""
+        asked = time.monotonic()
+        parts = next(batches)
+        progress.waited += time.monotonic() - asked
+        progress.step += 1
+        parts = [part.to(self.accelerator.device) for part in parts]
         try:
-            yield (local + 1).to(ids.dtype), rows, leaf
-        finally:
-            self._table.blocks = blocks
+            loss = self._step.take(parts, lr_scale=self._lr_scale(progress.step, total))
+        except FloatingPointError as error:
+            raise self._not_finite(error) from error
+        progress.losses.append(float(loss))
+        progress.seconds += time.monotonic() - asked
+        if progress.step % _LOG_EVERY == 0 or progress.step == total:
+            line = {"step": progress.step, "loss": float(np.mean(progress.losses)), "seconds": progress.seconds}
+            line["seconds_waited"] = progress.waited
+            if self._exchange.num_processes > 1:
+                line["bytes_sent"] = self._exchange.take_bytes() / len(progress.losses)
+            self._log(line)
+            progress.losses, progress.seconds, progress.waited = [], 0.0, 0.0
+
+    def _validate(self, held_out: list[StudentBatch], progress: _Progress) -> None:
+        """Score the student, and keep it if it is the best."""
+        found = self.evaluate(held_out)
+        if not math.isfinite(found.loss):
+            raise self._not_finite(found.loss)
+        self._log({"step": progress.step, "validation_loss": found.loss, "validation_score": found.primary})
+        by_loss = self.recipe.gold_weight == 0
+        if progress.best is None or found.rank(by_loss=by_loss) > progress.best.rank(by_loss=by_loss):
+            progress.best, progress.best_step = found, progress.step
+            write_folder(self._best_folder(progress), self._step.weights(), exchange=self._exchange)
+
+    def _not_finite(self, loss: object) -> ValueError:
+        stage = self.folder.name.removesuffix(".partial")
+        return ValueError(f"the loss of {stage} became {loss}; lower {stage}.lr or {stage}.head_lr in the recipe")
 
     def _lr_scale(self, step: int, total: int) -> float:
         warmup = max(1, round(total * self.recipe.warmup_ratio))
         return min(step / warmup, (total - step + 1) / max(1, total - warmup + 1))
 
-    def _resume(self) -> tuple[int, ValidationScore | None]:
-        checkpoint = load_checkpoint(self.folder / "checkpoints")
-        if checkpoint is None:
-            self._metrics.unlink(missing_ok=True)
-            return 0, None
-        tensors = checkpoint.tensors
-        weights = {name.removeprefix(_MODEL): value for name, value in tensors.items() if name.startswith(_MODEL)}
-        self.model.load_state_dict(weights)
-        restore_optimizer("rows", self._rows, tensors)
-        restore_optimizer("head", self._head, tensors)
-        restore_random_state(tensors)
-        _truncate_metrics(self._metrics, checkpoint.step)
-        best = checkpoint.state["best"]
-        self._losses = [torch.tensor(loss, device=self.accelerator.device) for loss in checkpoint.state["losses"]]
-        self._waited = checkpoint.state["seconds_waited"]
-        logger.info("%s goes on at batch %d", self.folder.name, checkpoint.step)
-        return checkpoint.step, None if best is None else ValidationScore(**best)
+    def _is_agreed(self, wish: bool) -> bool:
+        """Return what the first process wishes: clocks differ."""
+        if self._exchange.num_processes == 1:
+            return wish
+        first = self._exchange.rank == 0
+        return bool(self._exchange.add(torch.tensor(float(wish and first), device=self.accelerator.device)))
 
-    def _save_checkpoint(self, step: int, best: ValidationScore | None) -> None:
-        tensors = {_MODEL + name: value for name, value in self.model.state_dict().items()}
-        tensors |= optimizer_tensors("rows", self._rows) | optimizer_tensors("head", self._head) | random_state()
-        state = {
-            "best": None if best is None else {"loss": best.loss, "primary": best.primary},
-            "losses": [float(loss) for loss in self._losses],
-            "seconds_waited": self._waited,
-        }
-        save_checkpoint(self.folder / "checkpoints", step=step, tensors=tensors, state=state)
+    def _resume(self) -> _Progress:
+        checkpoint = load_checkpoint(self.folder / CHECKPOINTS, exchange=self._exchange)
+        progress = _Progress()
+        if checkpoint is not None:
+            self._step.restore(checkpoint)
+            if checkpoint.own:
+                restore_random_state(checkpoint.own)
+            best = checkpoint.state.pop("best")
+            best = None if best is None else ValidationScore(**best)
+            progress = _Progress(step=checkpoint.step, best=best, **checkpoint.state)
+            logger.info("%s goes on at batch %d", self.folder.name, checkpoint.step)
+        if self._exchange.rank == 0:
+            _truncate_metrics(self._metrics, progress.step)
+            # Of a later step than the checkpoint: it is made again.
+            remove_checkpoints(self.folder / BEST, except_for=progress.best_step)
+        self._exchange.wait()
+        return progress
 
-    def _save_best(self) -> None:
-        with whole_file(self.folder / "best.safetensors") as temporary:
-            save_file({name: value.contiguous() for name, value in self.model.state_dict().items()}, temporary)
+    def _save_checkpoint(self, progress: _Progress) -> None:
+        state = dataclasses.asdict(progress)
+        save_checkpoint(
+            self.folder / CHECKPOINTS,
+            step=state.pop("step"),
+            tensors=self._step.tensors(),
+            own=random_state(),
+            state=state,
+            exchange=self._exchange,
+        )
+        if self._exchange.rank == 0:
+            remove_checkpoints(self.folder / BEST, except_for=progress.best_step)
 
-    def _load_best(self) -> None:
-        self.model.load_state_dict(load_file(self.folder / "best.safetensors"))
+    def _best_folder(self, progress: _Progress) -> Path:
+        assert progress.best_step is not None
+        return step_folder(self.folder / BEST, progress.best_step)
+
+    def _load_best(self, progress: _Progress) -> None:
+        self._step.restore_weights(read_folder(self._best_folder(progress), self._exchange.columns))
 
     def _log(self, values: dict[str, Any]) -> None:
         if not self.accelerator.is_main_process:
@@ -305,18 +300,14 @@ def predict_logits(
     return np.concatenate(found) if found else np.zeros((0, model.num_labels), np.float32)
 
 
-def _row_optimizer(recipe: TrainingRecipe, blocks: list[nn.Parameter]) -> RowOptimizer:
-    if recipe.optimizer == "lazy_adam":
-        return LazyAdam(blocks, lr=recipe.lr)
-    return RowwiseAdagrad(blocks, lr=recipe.lr)
-
-
 def _evaluation_steps(per_pass: int, total: int, *, per_epoch: int) -> set[int]:
     count = max(1, round(total / max(1, per_pass) * per_epoch))
     return {round(total * (index + 1) / count) for index in range(count)} if total else set()
 
 
 def _truncate_metrics(path: Path, step: int) -> None:
-    if path.exists():
+    if not step:
+        path.unlink(missing_ok=True)
+    elif path.exists():
         lines = [line for line in path.read_text(encoding="utf-8").splitlines() if json.loads(line)["step"] <= step]
         path.write_text("".join(line + "\n" for line in lines), encoding="utf-8")

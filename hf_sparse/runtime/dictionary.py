@@ -1,7 +1,6 @@
 """Numbering the words of a corpus, for the counting of its n-grams."""
 
 from collections.abc import Callable, Sequence
-from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -38,11 +37,10 @@ class Dictionary:
         )
         return np.asarray(numbers, dtype=np.int32)
 
-    def words(self) -> list[bytes]:
-        """Return the words in UTF-8, by number."""
-        offsets = self._offsets[: self._num_words + 1].tolist()
-        blob = self._blob[: offsets[-1]].tobytes()
-        return [blob[start:end] for start, end in pairwise(offsets)]
+    def words(self) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+        """Return the words by number: their UTF-8, and where each begins (W + 1,)."""
+        offsets = self._offsets[: self._num_words + 1]
+        return self._blob[: offsets[-1]], offsets
 
     def _reserve(self, num_bytes: int) -> None:
         """Make room for texts of some bytes, at worst as many new words, lower case taking 3 bytes for 2."""

@@ -1,4 +1,4 @@
-"""The student's own files that need no torch, for a runtime that must not import it.
+"""The student's own files that need no torch, for a runtime and a counting that must not import it.
 
 Importing the package `hf_sparse.student` registers its classes with transformers and so imports torch. Its files are
 flat siblings that only import each other, as they do on the Hub; here they are imported as another package with the
@@ -26,12 +26,39 @@ if TYPE_CHECKING:
     from hf_sparse.student.extraction_sparse_ngram import NgramExtractor
     from hf_sparse.student.unicode_sparse_ngram import code_point_table
     from hf_sparse.student.vocabulary_sparse_ngram import NgramVocabulary
-    from hf_sparse.student.words_sparse_ngram import clean_texts, normalise_texts
+    from hf_sparse.student.words_sparse_ngram import (
+        HF_PREFIX,
+        check_word_rule,
+        clean_texts,
+        encode_tokens,
+        load_tokenizer,
+        normalise_texts,
+        resolve_clean,
+        split_sklearn,
+    )
 else:
     NgramExtractor = _load("extraction_sparse_ngram").NgramExtractor
     NgramVocabulary = _load("vocabulary_sparse_ngram").NgramVocabulary
     code_point_table = _load("unicode_sparse_ngram").code_point_table
+    HF_PREFIX = _load("words_sparse_ngram").HF_PREFIX
+    check_word_rule = _load("words_sparse_ngram").check_word_rule
     clean_texts = _load("words_sparse_ngram").clean_texts
+    encode_tokens = _load("words_sparse_ngram").encode_tokens
+    load_tokenizer = _load("words_sparse_ngram").load_tokenizer
     normalise_texts = _load("words_sparse_ngram").normalise_texts
+    resolve_clean = _load("words_sparse_ngram").resolve_clean
+    split_sklearn = _load("words_sparse_ngram").split_sklearn
 
-__all__ = ["NgramExtractor", "NgramVocabulary", "clean_texts", "code_point_table", "normalise_texts"]
+__all__ = [
+    "HF_PREFIX",
+    "NgramExtractor",
+    "NgramVocabulary",
+    "check_word_rule",
+    "clean_texts",
+    "code_point_table",
+    "encode_tokens",
+    "load_tokenizer",
+    "normalise_texts",
+    "resolve_clean",
+    "split_sklearn",
+]

@@ -1,45 +1,41 @@
-"""Counting n-grams: the most frequent ones of a corpus, exactly, level by level.
+"""Counting n-grams: the most frequent ones of a corpus, exactly, in as much memory as is given.
 
-An n-gram is at most as frequent as its prefix and its suffix of n - 1 words. So the n-grams of n words are looked for
-only where both are still in the race (Apriori: Agrawal and Srikant 1994): at least as frequent as the K-th most
-frequent n-gram found so far. Whatever lies below that bound cannot be among the K. What is counted at a level are
-64-bit keys, number of the prefix and id of the last word, sorted and run-length encoded: no hash, no approximation.
-
-The corpus is held as word ids. At the peak, 20 bytes a word: 4 for the words, 4 for the n-gram that begins at each,
-8 for the keys of a level, the rest for what survives it.
+Parts of the corpus (`parts.py`) are counted one by one, by several threads, each into a run of sorted keys, and the
+runs are merged by ranges of keys (`merging.py`), level by level (`levels.py`). Parts, runs and the n-gram that begins
+at each word stay in memory, or go to files; then memory depends on the size of a part and on K, not on the corpus, and
+a counting that is killed goes on where it was.
 """
 
-import logging
-from collections.abc import Iterable
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
-from tqdm.auto import tqdm
+import pyarrow as pa
 
-from hf_sparse.runtime.jit import jit
-from hf_sparse.student.vocabulary_sparse_ngram import NgramVocabulary
-from hf_sparse.student.words_sparse_ngram import check_word_rule, resolve_clean
-from hf_sparse.vocabulary.corpus import Corpus, read_corpus
+from hf_sparse import __version__
+from hf_sparse.files import fingerprint, parse_size
+from hf_sparse.runtime.student_files import NgramVocabulary, check_word_rule, resolve_clean
+from hf_sparse.vocabulary.levels import Level, LevelCounter
+from hf_sparse.vocabulary.merging import Race
+from hf_sparse.vocabulary.parts import numbering_of, read_parts
+from hf_sparse.vocabulary.shelf import Shelf
 from hf_sparse.vocabulary.word_tokenizer import read_tokenizer
 
-logger = logging.getLogger(__name__)
-
-Ids = npt.NDArray[np.int32]
-Keys = npt.NDArray[np.uint64]
-Counts = npt.NDArray[np.int64]
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Level:
-    """The n-grams of one n still in the race, sorted by words: `prefix << 32 | word` (M,) and their counts (M,).
-
-    A prefix is an index into the level before.
-    """
-
-    keys: Keys
-    counts: Counts
+# Bytes of memory for each character of a part that is being made or counted: 5 characters a word, 40 bytes a word and
+# key, the texts themselves, and the new words of a part at worst.
+_CHARACTER_BYTES: Final = 24
+# What Python and the libraries take, and the least that can be done with the rest.
+_BASE_BYTES: Final = 400_000_000
+_SMALLEST_MEMORY: Final = 700_000_000
+_UNBOUNDED: Final = 1 << 40
+# Where memory would allow more: small enough for many threads, large enough for what a part costs by itself.
+_PART_CHARACTERS: Final = 16 << 20
 
 
 def count_ngrams(
@@ -51,6 +47,9 @@ def count_ngrams(
     clean: str | None = None,
     min_documents: int = 1,
     min_count: int = 1,
+    memory: int | str | None = None,
+    folder: Path | None = None,
+    threads: int | None = None,
     progress: bool = True,
     total: int | None = None,
 ) -> NgramVocabulary:
@@ -66,6 +65,11 @@ def count_ngrams(
         clean: `"html"` or `"none"`; None is the default of the word rule.
         min_documents: Leave out n-grams that occur in fewer texts.
         min_count: Leave out n-grams that occur fewer times.
+        memory: Bytes of memory to use, as a number or as `"2GB"`; the rest goes to files. What is chosen must fit:
+            about 100 bytes for each of the `num_ngrams`. None keeps everything in memory.
+        folder: For these files; an interrupted counting of the same texts goes on from what it finds there. The caller
+            removes it. None is a temporary folder if memory is bounded.
+        threads: How many to use; None is one for each processor.
         progress: Whether to show progress bars on stderr.
         total: The number of texts, for the bar's estimate, where `texts` has no length.
 
@@ -74,24 +78,45 @@ def count_ngrams(
         TypeError: A text is not a string.
     """
     numbers = {"num_ngrams": num_ngrams, "max_n": max_n, "min_documents": min_documents, "min_count": min_count}
-    for name, value in numbers.items():
+    workers = threads if threads is not None else len(os.sched_getaffinity(0))
+    for name, value in (numbers | {"threads": workers}).items():
         if value < 1:
             raise ValueError(f"{name} must be at least 1, got {value}")
+    budget = _Budget.of(memory, threads=workers)
     check_word_rule(word_rule)
     cleaning = resolve_clean(word_rule, clean)
     tokenizer_json = read_tokenizer(word_rule)
-    corpus = read_corpus(
-        texts, word_rule=word_rule, clean=cleaning, tokenizer_json=tokenizer_json, progress=progress, total=total
-    )
-    if corpus.word_ids.size == corpus.num_texts:
-        raise ValueError(f"there are no words in the corpus of {corpus.num_texts} texts: nothing to count")
-    levels = _count_levels(corpus, num_ngrams, max_n, min_documents, min_count, progress)
+    settings = {"version": __version__, "characters": budget.part_characters, "word_rule": word_rule}
+    settings |= {"clean": cleaning, "tokenizer": hashlib.sha256(tokenizer_json or b"").hexdigest()}
+    with _workplace(folder, is_bounded=memory is not None) as place:
+        parts = read_parts(
+            texts,
+            part_shelf := _shelf(place, "parts", settings),
+            new_numbering=numbering_of(word_rule, cleaning, tokenizer_json),
+            part_characters=budget.part_characters,
+            threads=workers,
+            progress=progress,
+            total=total,
+        )
+        num_texts = sum(part.num_texts for part in parts)
+        if not any(part.num_words for part in parts):
+            raise ValueError(f"there are no words in the corpus of {num_texts} texts: nothing to count")
+        counter = LevelCounter(
+            parts=[part for part in parts if part.num_words],
+            part_shelf=part_shelf,
+            shelf=_shelf(place, "counts", numbers | {"parts": [part.digest for part in parts]} | settings),
+            race=Race(num_ngrams=num_ngrams, min_documents=min_documents, bound=max(min_count, min_documents)),
+            memory=budget.memory,
+            threads=workers,
+            progress=progress,
+        )
+        words, levels = counter.count(max_n)
     if not levels[0].keys.size:
         raise ValueError(
-            f"no n-gram of the {corpus.num_texts} texts occurs {min_count} times in {min_documents} texts; lower "
+            f"no n-gram of the {num_texts} texts occurs {min_count} times in {min_documents} texts; lower "
             "min_documents (in a recipe vocabulary.min_documents) or name more texts"
         )
-    arrays = _select(levels, corpus.words, num_ngrams)
+    arrays = _select(levels, words, num_ngrams)
     return NgramVocabulary(
         **arrays,
         max_n=max_n,
@@ -102,44 +127,43 @@ def count_ngrams(
     )
 
 
-def _count_levels(
-    corpus: Corpus, num_ngrams: int, max_n: int, min_documents: int, min_count: int, progress: bool
-) -> list[_Level]:
-    """Return, for every n, the n-grams that may be among the most frequent."""
-    bound = min_count
-    levels: list[_Level] = []
-    # The number of the n-gram that begins at each word, -1 where it is out of the race. Before level 1: the empty one.
-    ids = np.minimum(corpus.word_ids, 0)
-    for n in tqdm(range(1, max_n + 1), desc="counting", unit=" levels", disable=not progress):
-        keys, counts = _count_level(corpus, ids, n, bound)
-        if min_documents > 1:
-            numbered = _number(corpus.word_ids, ids, n, *_hash_keys(keys))
-            kept = _count_documents(corpus.word_ids, numbered, keys.size) >= min_documents
-            keys, counts = keys[kept], counts[kept]
-        found = np.concatenate([*(level.counts for level in levels), counts])
-        if found.size >= num_ngrams:
-            bound = max(bound, int(np.partition(found, found.size - num_ngrams)[found.size - num_ngrams]))
-        kept = counts >= bound
-        levels.append(_Level(keys=keys[kept], counts=counts[kept]))
-        logger.info("level %d: %d n-grams, %d may stay (count >= %d)", n, keys.size, levels[-1].keys.size, bound)
-        if n < max_n:
-            ids = _number(corpus.word_ids, ids, n, *_hash_keys(levels[-1].keys))
-    return levels
+@dataclass(frozen=True, kw_only=True)
+class _Budget:
+    """How much is in memory at a time."""
+
+    memory: int
+    threads: int
+    part_characters: int
+
+    @classmethod
+    def of(cls, memory: int | str | None, *, threads: int) -> "_Budget":
+        if memory is None:
+            return cls(memory=_UNBOUNDED, threads=threads, part_characters=_PART_CHARACTERS)
+        size = parse_size(memory) if isinstance(memory, str) else memory
+        if size < _SMALLEST_MEMORY:
+            raise ValueError(f"memory must be at least {_SMALLEST_MEMORY // 10**6}MB, got {memory}")
+        # A third for what is shared: the n-grams of a level, and the table that finds them.
+        free = (size - _BASE_BYTES) * 2 // 3
+        part = free // (threads * _CHARACTER_BYTES)
+        return cls(memory=free, threads=threads, part_characters=min(part, _PART_CHARACTERS))
 
 
-def _count_level(corpus: Corpus, ids: Ids, n: int, bound: int) -> tuple[Keys, Counts]:
-    """Return the keys, sorted, and the counts of the n-grams of n words that occur at least `bound` times."""
-    if n == 1:
-        occurrences = np.bincount(corpus.word_ids + 1, minlength=len(corpus.words) + 1)[1:]
-        frequent = np.flatnonzero(occurrences >= bound)
-        return frequent.astype(np.uint64), occurrences[frequent]
-    keys: Keys = _live_keys(corpus.word_ids, ids, n)
-    keys.sort()
-    distinct, counts = _run_lengths(keys, bound)
-    return distinct, counts
+@contextmanager
+def _workplace(folder: Path | None, *, is_bounded: bool) -> Iterator[Path | None]:
+    """Yield the folder for files: the one that is given, a temporary one, or none where all stays in memory."""
+    if folder is None and is_bounded:
+        with tempfile.TemporaryDirectory(prefix="hf-sparse-count-") as temporary:
+            yield Path(temporary)
+    else:
+        yield folder
 
 
-def _select(levels: list[_Level], words: list[bytes], num_ngrams: int) -> dict[str, Any]:
+def _shelf(place: Path | None, name: str, settings: Mapping[str, Any]) -> Shelf:
+    """Return the shelf of a step; what other settings have left there is another shelf's."""
+    return Shelf(None if place is None else place / f"{name}-{fingerprint(settings)[:16]}")
+
+
+def _select(levels: list[Level], words: pa.LargeBinaryArray, num_ngrams: int) -> dict[str, Any]:
     """Return the arrays of the vocabulary of the most frequent n-grams."""
     starts = np.cumsum([0, *(level.keys.size for level in levels)])
     counts = np.concatenate([level.counts for level in levels])
@@ -158,7 +182,7 @@ def _select(levels: list[_Level], words: list[bytes], num_ngrams: int) -> dict[s
     kept_words = word_ids[order[order < starts[1]]]
     new_ids = np.full(len(words), -1, dtype=np.int32)
     new_ids[kept_words] = np.arange(kept_words.size, dtype=np.int32)
-    texts = [words[index] for index in kept_words.tolist()]
+    texts = words.take(pa.array(kept_words)).to_pylist()
     return {
         "words": np.frombuffer(b"".join(texts), dtype=np.uint8),
         "word_offsets": np.cumsum([0, *map(len, texts)], dtype=np.int64),
@@ -167,94 +191,3 @@ def _select(levels: list[_Level], words: list[bytes], num_ngrams: int) -> dict[s
         "node_row": np.arange(1, order.size + 1, dtype=np.int32),
         "counts": counts[order],
     }
-
-
-@jit
-def _is_live(ids: Ids, place: int, n: int) -> bool:
-    """Return whether an n-gram of n words may begin at a place: its prefix and its suffix are in the race."""
-    return ids[place] >= 0 and (n == 1 or ids[place + 1] >= 0)
-
-
-@jit
-def _live_keys(word_ids: Ids, ids: Ids, n: int) -> Keys:
-    """Return the keys, in text order, of all occurrences of n-grams that are in the race."""
-    num_keys = 0
-    for place in range(word_ids.size):
-        num_keys += _is_live(ids, place, n)
-    keys = np.empty(num_keys, np.uint64)
-    number = 0
-    for place in range(word_ids.size):
-        if _is_live(ids, place, n):
-            keys[number] = np.uint64(ids[place]) << np.uint64(32) | np.uint64(word_ids[place + n - 1])
-            number += 1
-    return keys
-
-
-@jit
-def _run_lengths(keys: Keys, bound: int) -> tuple[Keys, Counts]:
-    """Return the distinct keys among sorted keys that occur at least `bound` times, and how often they do."""
-    num_runs, start = 0, 0
-    for place in range(1, keys.size + 1):
-        if place == keys.size or keys[place] != keys[start]:
-            num_runs += place - start >= bound
-            start = place
-    distinct, counts = np.empty(num_runs, np.uint64), np.empty(num_runs, np.int64)
-    number, start = 0, 0
-    for place in range(1, keys.size + 1):
-        if place == keys.size or keys[place] != keys[start]:
-            if place - start >= bound:
-                distinct[number] = keys[start]
-                counts[number] = place - start
-                number += 1
-            start = place
-    return distinct, counts
-
-
-@jit
-def _hash_keys(keys: Keys) -> tuple[Keys, Ids]:
-    """Return an open-addressing table: the keys, and behind each its index, -1 in empty slots."""
-    size = 16
-    while size < 2 * keys.size:
-        size *= 2
-    slot_keys, slot_ids = np.zeros(size, np.uint64), np.full(size, -1, np.int32)
-    for index in range(keys.size):
-        slot = _first_slot(keys[index], size)
-        while slot_ids[slot] >= 0:
-            slot = slot + 1 & size - 1
-        slot_keys[slot] = keys[index]
-        slot_ids[slot] = index
-    return slot_keys, slot_ids
-
-
-@jit
-def _first_slot(key: Any, size: int) -> Any:
-    mixed = (key ^ key >> np.uint64(32)) * np.uint64(0x9E3779B97F4A7C15)
-    return np.int64(mixed >> np.uint64(24)) & size - 1
-
-
-@jit
-def _number(word_ids: Ids, ids: Ids, n: int, slot_keys: Keys, slot_ids: Ids) -> Ids:
-    """Return the index of the n-gram of n words that begins at each word, -1 where none of the table's does."""
-    numbers = np.full(word_ids.size, -1, np.int32)
-    for place in range(word_ids.size):
-        if _is_live(ids, place, n):
-            key = np.uint64(ids[place]) << np.uint64(32) | np.uint64(word_ids[place + n - 1])
-            slot = _first_slot(key, slot_ids.size)
-            while slot_ids[slot] >= 0 and slot_keys[slot] != key:
-                slot = slot + 1 & slot_ids.size - 1
-            numbers[place] = slot_ids[slot]
-    return numbers
-
-
-@jit
-def _count_documents(word_ids: Ids, numbers: Ids, num_ngrams: int) -> Counts:
-    """Return in how many texts each n-gram occurs."""
-    counts, last = np.zeros(num_ngrams, np.int64), np.full(num_ngrams, -1, np.int64)
-    document = 0
-    for place in range(word_ids.size):
-        if word_ids[place] < 0:
-            document += 1
-        elif numbers[place] >= 0 and last[numbers[place]] != document:
-            counts[numbers[place]] += 1
-            last[numbers[place]] = document
-    return counts

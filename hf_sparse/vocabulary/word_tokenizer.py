@@ -6,7 +6,7 @@ from typing import Final
 from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
-from hf_sparse.student.words_sparse_ngram import HF_PREFIX, load_tokenizer
+from hf_sparse.runtime.student_files import HF_PREFIX, load_tokenizer
 
 _FILE: Final = "tokenizer.json"
 

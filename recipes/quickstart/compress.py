@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 
 from hf_sparse.compression import compress, format_report
-from hf_sparse.distillation.stages import write_json
+from hf_sparse.files import write_json
 
 RUN = Path("runs/quickstart")
 STUDENT, SMALL = RUN / "student", RUN / "student-int8"

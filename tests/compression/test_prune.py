@@ -13,7 +13,6 @@ from hf_sparse.compression import compress
 from hf_sparse.compression.prune import (
     ngrams_for_size,
     occurrences,
-    parse_size,
     prune_student,
     prune_vocabulary,
     rank_rows,
@@ -150,7 +149,3 @@ def test_mistakes() -> None:
         prune_student(new_student(table_dtype="int8"), VOCABULARY, keep=3)
     with pytest.raises(ValueError, match="100 bytes are too few"):
         ngrams_for_size(model, VOCABULARY, target_bytes=100, table_dtype="int8", folded=True)
-    for text in ("50", "MB", "-1MB", "5 TB", "1e3MB"):
-        with pytest.raises(ValueError, match="such as 50MB"):
-            parse_size(text)
-    assert [parse_size(text) for text in ("50MB", "1.5 gb", "800kB")] == [50_000_000, 1_500_000_000, 800_000]

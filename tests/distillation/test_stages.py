@@ -5,9 +5,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors import SafetensorError
 
-from hf_sparse.distillation import checkpoint as checkpoint_module
+from hf_sparse.distillation import tensor_folder
 from hf_sparse.distillation.checkpoint import (
     load_checkpoint,
     optimizer_tensors,
@@ -16,15 +15,7 @@ from hf_sparse.distillation.checkpoint import (
     restore_random_state,
     save_checkpoint,
 )
-from hf_sparse.distillation.stages import (
-    Stage,
-    disk_full_named,
-    fingerprint,
-    remove_folder,
-    replace_folder,
-    whole_file,
-    write_json,
-)
+from hf_sparse.distillation.stages import Stage
 
 
 def make_stage(run: Path, **inputs: object) -> Stage:
@@ -76,59 +67,6 @@ def test_older_output_stays_until_the_new_one_is_whole(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["label"]
 
 
-def test_fingerprint_ignores_order_and_sees_types() -> None:
-    assert fingerprint({"a": 1, "b": [1, 2]}) == fingerprint({"b": [1, 2], "a": 1})
-    assert len({fingerprint(value) for value in (1, "1", 1.5, None, [1], {"a": 1}, True)}) == 7
-
-
-def test_file_is_whole_or_as_it_was(tmp_path: Path) -> None:
-    path = tmp_path / "report.json"
-    write_json(path, {"a": "ä"})
-    before = path.read_bytes()
-
-    def write_half() -> None:
-        with whole_file(path) as temporary:
-            temporary.write_text("half")
-            raise OSError(errno.ENOSPC, "No space left on device")
-
-    with pytest.raises(OSError, match="No space"):
-        write_half()
-    assert path.read_bytes() == before
-    assert [found.name for found in tmp_path.iterdir()] == ["report.json"]
-
-
-def test_folders_are_replaced_and_removed(tmp_path: Path) -> None:
-    for name in ("new", "old", ".old.old"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / name).touch()
-    replace_folder(tmp_path / "new", tmp_path / "old")
-    assert [path.name for path in tmp_path.rglob("*")] == ["old", "new"]
-    remove_folder(tmp_path / "old")
-    remove_folder(tmp_path / "old")
-    assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize(
-    "error",
-    [
-        OSError(errno.ENOSPC, "No space left on device"),
-        OSError(errno.EFBIG, "File too large"),
-        OSError("2048 requested and 0 written"),
-        SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)"),
-    ],
-)
-def test_full_disk_is_named(tmp_path: Path, error: Exception) -> None:
-    with pytest.raises(OSError, match=r"cannot write to .*label.*free space"), disk_full_named(tmp_path / "label"):
-        raise error
-
-
-@pytest.mark.parametrize("error", [FileNotFoundError(2, "gone"), SafetensorError("invalid header"), ValueError("bad")])
-def test_other_errors_are_left_alone(tmp_path: Path, error: Exception) -> None:
-    with pytest.raises(type(error)) as raised, disk_full_named(tmp_path):
-        raise error
-    assert raised.value is error
-
-
 def test_checkpoint_comes_back_and_older_ones_go(tmp_path: Path) -> None:
     assert load_checkpoint(tmp_path) is None
     tensors = {"table": torch.arange(6.0).reshape(2, 3).T, "half": torch.ones(2, dtype=torch.bfloat16)}
@@ -151,7 +89,7 @@ def test_checkpoint_that_cannot_be_written_leaves_the_one_before(
         path.write_bytes(b"half")
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(checkpoint_module, "save_file", fill_disk)
+    monkeypatch.setattr(tensor_folder, "save_file", fill_disk)
     with pytest.raises(OSError, match="No space"):
         save_checkpoint(tmp_path, step=2, tensors={"a": torch.zeros(2)}, state={})
     assert [path.name for path in tmp_path.iterdir()] == ["step-000000001"]

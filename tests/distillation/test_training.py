@@ -1,12 +1,8 @@
 """The training step against plain autograd, and a training that is interrupted against one that is not."""
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import torch
 from accelerate import Accelerator
@@ -14,60 +10,9 @@ from torch.nn import functional as F
 
 from hf_sparse.distillation import training as training_module
 from hf_sparse.distillation.batches import StudentBatch
-from hf_sparse.distillation.recipe import TrainingRecipe
-from hf_sparse.distillation.stream import TextShard, TextStream
-from hf_sparse.distillation.training import StudentTrainer
-from hf_sparse.student import SparseNgramConfig, SparseNgramForSequenceClassification
-
-ROWS = 50
-
-
-@dataclass
-class LetterBatch:
-    """Flat ids and lengths."""
-
-    ids: np.ndarray
-    lengths: np.ndarray
-
-
-class LetterTokenizer:
-    """Takes each letter of a text as an n-gram."""
-
-    def extract(
-        self, texts: list[str], text_pairs: list[str] | None = None, *, max_length: int | None = None
-    ) -> LetterBatch:
-        """Return an id for each letter."""
-        sides = (
-            texts if text_pairs is None else [side for pair in zip(texts, text_pairs, strict=True) for side in pair]
-        )
-        ids = [[ord(letter) % (ROWS - 1) + 1 for letter in text[:max_length]] for text in sides]
-        return LetterBatch(
-            ids=np.array(sum(ids, []), np.int32),  # noqa: RUF017
-            lengths=np.array([len(part) for part in ids], np.int64),
-        )
-
-
-def make_model(**changes: object) -> SparseNgramForSequenceClassification:
-    torch.manual_seed(0)
-    config = {"vocab_size": ROWS, "embedding_size": 6, "hidden_sizes": [5], "hidden_dropout": 0.0, "num_labels": 3}
-    return SparseNgramForSequenceClassification(SparseNgramConfig(**(config | changes)))
-
-
-def make_trainer(
-    folder: Path, model: SparseNgramForSequenceClassification, *, steps_before: int = 0, **changes: object
-) -> StudentTrainer:
-    settings = {"batch_size": 8, "ngram_dropout": 0.0, "max_grad_norm": None, "epochs": 3} | changes
-    folder.mkdir(exist_ok=True)
-    return StudentTrainer(
-        model,
-        tokenizer=LetterTokenizer(),
-        recipe=TrainingRecipe(**settings),  # type: ignore[arg-type]
-        problem_type="single_label_classification",
-        accelerator=Accelerator(cpu=True),
-        folder=folder,
-        seed=0,
-        steps_before=steps_before,
-    )
+from hf_sparse.distillation.stream import TextStream
+from hf_sparse.distillation.student_step import StudentStep
+from tests.distillation.letters import ROWS, make_model, make_streams, make_trainer
 
 
 def make_batch(seed: int) -> StudentBatch:
@@ -78,6 +23,7 @@ def make_batch(seed: int) -> StudentBatch:
         lengths=lengths,
         logits=torch.randn(4, 3, generator=generator),
         labels=None,
+        num_in_batch=4,
     )
 
 
@@ -94,7 +40,7 @@ def test_steps_equal_plain_autograd(tmp_path: Path, pooling: str, block_rows: in
     square_sums = [torch.zeros(len(block)) for block in table]
     for seed in range(4):
         batch = make_batch(seed)
-        trainer._step(batch, lr_scale=1.0)
+        trainer._step.take([batch], lr_scale=1.0)
         oracle.zero_grad()
         assert batch.logits is not None
         logits = oracle.classify(oracle.pool(batch.ids, batch.lengths))
@@ -111,19 +57,8 @@ def test_steps_equal_plain_autograd(tmp_path: Path, pooling: str, block_rows: in
 
 @pytest.fixture
 def streams(tmp_path: Path) -> tuple[TextStream, TextStream]:
-    """Texts whose label is the letter they repeat, with logits that say so."""
-    random = np.random.default_rng(0)
-    streams = []
-    for name, rows in (("train", 60), ("validation", 24)):
-        labels = random.integers(0, 3, rows)
-        letters = [list(part) for part in ("abcdefgh", "ijklmnop", "qrstuvwx")]
-        texts = ["".join(random.choice(letters[label], 12)) for label in labels]
-        logits = pa.array((4.0 * np.eye(3)[labels]).tolist(), pa.list_(pa.float32()))
-        pq.write_table(pa.table({"text": texts, "label": labels}), tmp_path / f"{name}.parquet")
-        pq.write_table(pa.table({"logits": logits}), tmp_path / f"{name}-logits.parquet")
-        shard = TextShard(texts=tmp_path / f"{name}.parquet", logits=tmp_path / f"{name}-logits.parquet")
-        streams.append(TextStream([shard], batch_size=8, seed=0 if name == "train" else None))
-    return streams[0], streams[1]
+    """Texts to train on and to validate by."""
+    return make_streams(tmp_path)
 
 
 def test_training_learns_and_keeps_the_best(tmp_path: Path, streams: tuple[TextStream, TextStream]) -> None:
@@ -134,14 +69,14 @@ def test_training_learns_and_keeps_the_best(tmp_path: Path, streams: tuple[TextS
     losses = [line["validation_loss"] for line in lines if "validation_loss" in line]
     assert min(losses) == pytest.approx(best.loss)
     assert losses[0] > 5 * best.loss
-    held_out = [trainer._plain(batch) for batch in streams[1].batches(first=0, stop=3)]
-    assert trainer.evaluate(held_out).loss == pytest.approx(best.loss)
+    assert trainer.evaluate(trainer.held_out(streams[1])).loss == pytest.approx(best.loss)
 
 
 def metrics(folder: Path) -> list[dict[str, float]]:
     """Return the lines of `metrics.jsonl` without times."""
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
-    return [{name: value for name, value in line.items() if name not in ("time", "seconds_waited")} for line in lines]
+    times = ("time", "seconds", "seconds_waited")
+    return [{name: value for name, value in line.items() if name not in times} for line in lines]
 
 
 def test_trackers_count_on_from_earlier_trainings(
@@ -173,16 +108,16 @@ def test_interrupted_training_ends_with_the_same_weights(
         pass
 
     steps = 0
-    step = StudentTrainer._step
+    take = StudentStep.take
 
-    def step_or_die(self: StudentTrainer, batch: StudentBatch, *, lr_scale: float) -> torch.Tensor:
+    def take_or_die(self: StudentStep, parts: list[StudentBatch], *, lr_scale: float) -> torch.Tensor:
         nonlocal steps
         steps += 1
         if steps in (5, 14):
             raise KilledError
-        return step(self, batch, lr_scale=lr_scale)
+        return take(self, parts, lr_scale=lr_scale)
 
-    monkeypatch.setattr(training_module.StudentTrainer, "_step", step_or_die)
+    monkeypatch.setattr(StudentStep, "take", take_or_die)
     model = make_model(hidden_dropout=0.3)
     for attempt in range(3):
         torch.manual_seed(5 if attempt == 0 else 1000 + attempt)

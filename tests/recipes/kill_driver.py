@@ -73,25 +73,31 @@ def after(name: str, function: str, *, call: int = 1, when: Callable[..., bool] 
     setattr(owner, function, patched)
 
 
-def amid_file(name: str, function: str, *, call: int = 1) -> None:
-    """Kill when a function `(content, path)` of a module has written half of its file."""
-    amid_file_of(module(name), function, call=call)
+def amid_file(name: str, function: str, *, call: int = 1, folder: str = "") -> None:
+    """Kill when a function `(content, path)` of a module has written half of its file, in such a folder."""
+    amid_file_of(module(name), function, call=call, folder=folder)
 
 
-def amid_file_of(owner: Any, function: str, *, call: int) -> None:
-    """Kill when a function `(content, path)` of an object has written half of its file."""
+def amid_file_of(owner: Any, function: str, *, call: int, folder: str = "") -> None:
+    """Kill when a function `(content, path)` of an object has written half of its file, in such a folder."""
     original = getattr(owner, function)
     calls = 0
 
     def patched(content: Any, path: Path, **kwargs: Any) -> None:
         nonlocal calls
         original(content, path, **kwargs)
-        calls += 1
+        calls += not folder or folder in Path(path).parts
         if calls == call:
             os.truncate(path, Path(path).stat().st_size // 2)
             die()
 
     setattr(owner, function, patched)
+
+
+def amid_checkpoint(folder: str, *, call: int) -> None:
+    """Kill when half of the tensors of a checkpoint, or of the best weights, are written."""
+    # Of the two files of a student's checkpoint the tensors are the second.
+    amid_file("tensor_folder", "save_file", call=call, folder=folder)
 
 
 def amid_parquet(name: str, *, call: int) -> None:
@@ -129,7 +135,7 @@ def between_renames(name: str) -> None:
 
 def amid_removal(name: str) -> None:
     """Kill when the first file of the folder of checkpoints is removed."""
-    owner = module("stages")
+    owner = importlib.import_module("hf_sparse.files")
     original = shutil.rmtree
 
     def rmtree(folder: Path, **options: Any) -> None:
@@ -148,14 +154,14 @@ MOMENTS: dict[str, Callable[[], None]] = {
     "vocabulary: amid its file": amid_vocabulary,
     "teacher: amid the second chunk of features": lambda: amid_file("teacher_training", "save_file", call=2),
     "teacher: after the second checkpoint": lambda: after("teacher_training", "save_checkpoint", call=2),
-    "teacher: amid the second checkpoint": lambda: amid_file("checkpoint", "save_file", call=2),
+    "teacher: amid the second checkpoint": lambda: amid_checkpoint("checkpoints", call=2),
     "teacher: before it is scored": lambda: after("student_stages", "read_labelled", call=2),
     "label: after the first shard": lambda: after("labelling", "_write_logits"),
     "label: after the first part of the second shard": lambda: after("labelling", "whole_file", call=4),
     "label: amid the third shard": lambda: amid_parquet("labelling", call=3),
     "student: after the third checkpoint": lambda: after("training", "save_checkpoint", call=3),
-    "student: amid the fourth checkpoint": lambda: amid_file("checkpoint", "save_file", call=4),
-    "student: amid the second best weights": lambda: amid_file("training", "save_file", call=2),
+    "student: amid the fourth checkpoint": lambda: amid_checkpoint("checkpoints", call=8),
+    "student: amid the second best weights": lambda: amid_checkpoint("best", call=2),
     "student: amid the removal of checkpoints": lambda: amid_removal("checkpoints"),
     "student: before it is published": lambda: after("student_stages", "_remove_training_files"),
     "evaluate: after the report is made": lambda: after("run", "make_report"),

@@ -12,8 +12,9 @@ from sklearn.feature_extraction.text import CountVectorizer
 
 from hf_sparse.student.extraction_sparse_ngram import NgramExtractor
 from hf_sparse.student.vocabulary_sparse_ngram import NgramVocabulary
-from hf_sparse.vocabulary import corpus
+from hf_sparse.vocabulary import counting, levels, merging, parts
 from hf_sparse.vocabulary.counting import count_ngrams
+from hf_sparse.vocabulary.shelf import Shelf
 from tests import reference
 from tests.texts import ANY_TEXT, make_tokenizer_json
 
@@ -34,6 +35,18 @@ def real_texts() -> list[str]:
     return [part for file in files for part in file.read_text(encoding="utf-8").split("\n\n")]
 
 
+def cut_small(patch: pytest.MonkeyPatch, *, characters: int) -> None:
+    """Cut a corpus into parts of some characters, and what they found into ranges of a few entries."""
+    patch.setattr(parts, "_BATCH_CHARACTERS", characters)
+    patch.setattr(counting, "_PART_CHARACTERS", characters)
+    patch.setattr(counting, "_BASE_BYTES", 0)
+    patch.setattr(counting, "_SMALLEST_MEMORY", 0)
+    patch.setattr(merging, "SAMPLE_EVERY", 2)
+    patch.setattr(levels, "SAMPLE_EVERY", 2)
+    if characters < 1 << 20:
+        patch.setattr(counting, "_UNBOUNDED", 40 * characters)
+
+
 few_words = st.lists(st.lists(st.sampled_from("abcd"), max_size=12).map(" ".join), max_size=8)
 
 
@@ -44,23 +57,41 @@ few_words = st.lists(st.lists(st.sampled_from("abcd"), max_size=12).map(" ".join
     max_n=st.integers(1, 5),
     min_documents=st.integers(1, 3),
     min_count=st.integers(1, 3),
+    part_characters=st.sampled_from([1, 20, 1 << 20]),
+    threads=st.integers(1, 3),
 )
 def test_counts_like_a_dictionary(
-    texts: list[str], num_ngrams: int, max_n: int, min_documents: int, min_count: int
+    texts: list[str],
+    num_ngrams: int,
+    max_n: int,
+    min_documents: int,
+    min_count: int,
+    part_characters: int,
+    threads: int,
 ) -> None:
-    """Any texts, any settings: the same n-grams with the same counts in the same order, ties at the cut included."""
+    """Any texts, any settings, however the texts are cut into parts and the n-grams into ranges: the same n-grams with
+    the same counts in the same order, ties at the cut included."""  # noqa: D205, D209
     arguments = {
+        "threads": threads,
         "num_ngrams": num_ngrams,
         "max_n": max_n,
         "min_documents": min_documents,
         "min_count": min_count,
     }
-    expected = reference.count(map(reference.words, texts), **arguments)
-    if expected:
-        assert ngram_counts(count_ngrams(texts, progress=False, **arguments)) == expected
-    else:
-        with pytest.raises(ValueError, match=r"no words in the corpus|no n-gram of the"):
-            count_ngrams(texts, progress=False, **arguments)
+    expected = reference.count(
+        map(reference.words, texts),
+        num_ngrams=num_ngrams,
+        max_n=max_n,
+        min_documents=min_documents,
+        min_count=min_count,
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        cut_small(patch, characters=part_characters)
+        if expected:
+            assert ngram_counts(count_ngrams(texts, progress=False, **arguments)) == expected
+        else:
+            with pytest.raises(ValueError, match=r"no words in the corpus|no n-gram of the"):
+                count_ngrams(texts, progress=False, **arguments)
 
 
 @pytest.mark.parametrize("min_documents", [1, 3])
@@ -76,9 +107,83 @@ def test_real_texts(real_texts: list[str], num_ngrams: int, min_documents: int) 
 def test_batches_do_not_matter(real_texts: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     texts = real_texts[:300]
     whole = count_ngrams(texts, num_ngrams=2000, progress=False)
-    monkeypatch.setattr(corpus, "_BATCH_CHARACTERS", 100)
-    monkeypatch.setattr(corpus, "_BATCH_TEXTS", 3)
+    monkeypatch.setattr(parts, "_BATCH_CHARACTERS", 100)
+    monkeypatch.setattr(parts, "_BATCH_TEXTS", 3)
     assert count_ngrams(iter(texts), num_ngrams=2000, progress=False).sha256 == whole.sha256
+
+
+@pytest.mark.parametrize("min_documents", [1, 2])
+@pytest.mark.parametrize("threads", [1, 3])
+def test_memory_does_not_matter(
+    real_texts: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, threads: int, min_documents: int
+) -> None:
+    """In parts, ranges and files: the vocabulary, bit for bit, of a counting in memory."""
+    texts = real_texts[:1500]
+    arguments = {"num_ngrams": 3000, "min_documents": min_documents, "progress": False}
+    expected = count_ngrams(texts, **arguments).sha256
+    cut_small(monkeypatch, characters=5_000)
+    for folder in (None, tmp_path / "counting"):
+        found = count_ngrams(iter(texts), memory=500_000, folder=folder, threads=threads, **arguments)
+        assert found.sha256 == expected
+    assert len(list(tmp_path.rglob("part-*.safetensors"))) > 20
+
+
+@pytest.mark.parametrize("word_rule", ["words", "sklearn"])
+def test_interrupted_counting_goes_on(
+    real_texts: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, word_rule: str
+) -> None:
+    """It ends after any number of files, once and again: what is there is not done anew; the result is the same."""
+    texts = real_texts[:400]
+    arguments = {"num_ngrams": 800, "min_documents": 2, "word_rule": word_rule, "threads": 1, "progress": False}
+    expected = count_ngrams(texts, **arguments).sha256
+    cut_small(monkeypatch, characters=4_000)
+    original, written = Shelf.put, 0
+
+    def count_files(shelf: Shelf, group: str, arrays: dict[str, np.ndarray]) -> None:
+        nonlocal written
+        if written == stop:
+            raise KeyboardInterrupt
+        original(shelf, group, arrays)
+        written += 1
+
+    monkeypatch.setattr(Shelf, "put", count_files)
+    stop = -1
+    count_ngrams(texts, memory="1MB", folder=tmp_path / "whole", **arguments)
+    total = written
+    assert total > 40
+    in_all = 0
+    for stop in (*range(0, 4), 7, 9, 7, 6, 3, 2, 1, 1, 1, 5, 1000):  # noqa: B007
+        written = 0
+        try:
+            found = count_ngrams(texts, memory="1MB", folder=tmp_path / "counting", **arguments)
+        except KeyboardInterrupt:
+            found = None
+        in_all += written
+    assert found is not None
+    assert found.sha256 == expected
+    assert in_all == total
+
+
+def test_another_corpus_in_the_same_folder(
+    real_texts: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What other texts or settings have left is neither used nor removed."""
+    cut_small(monkeypatch, characters=3_000)
+    arguments = {"memory": "1MB", "folder": tmp_path, "progress": False}
+    (tmp_path / "notes.txt").write_text("mine")
+    count_ngrams(real_texts[:100], num_ngrams=500, **arguments)
+    texts = [*real_texts[:60], "something else", *real_texts[60:90]]
+    for settings_ in ({"num_ngrams": 500}, {"num_ngrams": 400}, {"num_ngrams": 400, "min_documents": 2}):
+        expected = count_ngrams(texts, progress=False, **settings_).sha256
+        assert count_ngrams(texts, **arguments, **settings_).sha256 == expected
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+def test_memory_that_is_too_small() -> None:
+    with pytest.raises(ValueError, match="memory must be at least 700MB, got 100MB"):
+        count_ngrams(["a"], num_ngrams=1, memory="100MB")
+    with pytest.raises(ValueError, match="such as 50MB, got 'much'"):
+        count_ngrams(["a"], num_ngrams=1, memory="much")
 
 
 def test_ngrams_do_not_cross_texts() -> None:
@@ -147,7 +252,7 @@ def test_corpus_without_words(texts: list[str]) -> None:
         count_ngrams(texts, num_ngrams=10, progress=False)
 
 
-@pytest.mark.parametrize("name", ["num_ngrams", "max_n", "min_documents", "min_count"])
+@pytest.mark.parametrize("name", ["num_ngrams", "max_n", "min_documents", "min_count", "threads"])
 def test_numbers_below_one(name: str) -> None:
     with pytest.raises(ValueError, match=f"{name} must be at least 1, got 0"):
         count_ngrams(["a"], **{"num_ngrams": 1, name: 0})

@@ -1,0 +1,213 @@
+"""One step of a student's training: rows by a row optimiser, everything else by AdamW.
+
+For linear pooling (mean, sum) a step pools without autograd, runs the head on the pooled vectors as a leaf, and hands
+their gradient to the row optimiser. For max and attentive pooling the rows of the batch are gathered into a small
+table that autograd sees. The gradient of the whole table never exists. Several processes share a step as `exchange.py`
+says; a batch may be computed in parts, to save memory. Loss and gradients are those of the mean over the whole batch,
+whoever computes which part of it.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from hf_sparse.distillation.batches import StudentBatch
+from hf_sparse.distillation.checkpoint import Checkpoint, optimizer_tensors, restore_optimizer
+from hf_sparse.distillation.exchange import Exchange
+from hf_sparse.distillation.losses import mixed_loss
+from hf_sparse.distillation.recipe import ProblemType, TrainingRecipe
+from hf_sparse.distillation.row_optimizer import (
+    LazyAdam,
+    RowGradient,
+    RowOptimizer,
+    RowwiseAdagrad,
+    pooled_row_gradients,
+)
+from hf_sparse.distillation.tensor_folder import COLUMNS
+from hf_sparse.student import SparseNgramForSequenceClassification
+
+_MODEL = "model."
+_BLOCKS = "model.table.blocks."
+
+
+class StudentStep:
+    """A student, its optimisers, and the processes that train it.
+
+    Args:
+        model: The student, with this process's columns of the table; trained in place.
+        recipe: How to train.
+        problem_type: Of the task.
+        accelerator: Device and precision.
+        exchange: The processes.
+    """
+
+    def __init__(
+        self,
+        model: SparseNgramForSequenceClassification,
+        *,
+        recipe: TrainingRecipe,
+        problem_type: ProblemType,
+        accelerator: Accelerator,
+        exchange: Exchange,
+    ) -> None:
+        self.model = model.to(accelerator.device)
+        self.exchange = exchange
+        self._recipe = recipe
+        self._problem_type = problem_type
+        self._accelerator = accelerator
+        self._table = model.model.table
+        self._table.requires_grad_(False)
+        self._pooling = model.config.pooling
+        self._rows = _row_optimizer(recipe, list(self._table.blocks), exchange, width=model.config.embedding_size)
+        self._parameters = [weight for weight in model.parameters() if weight.requires_grad]
+        self._head = torch.optim.AdamW(self._parameters, lr=recipe.head_lr, weight_decay=recipe.weight_decay)
+
+    def pool(self, batch: StudentBatch) -> Tensor:
+        """Return the vectors of this process's texts, or sides of pairs; every process calls it."""
+        if not self.exchange.is_split:
+            pooled: Tensor = self.model.pool(batch.ids, batch.lengths)
+            return pooled
+        gathered = self.exchange.gather(batch.ids, batch.lengths)
+        return self.exchange.to_texts(self.model.pool(gathered.ids, gathered.lengths), gathered.num_texts)
+
+    def loss(self, logits: Tensor, batch: StudentBatch) -> Tensor:
+        """Return the mean loss of this process's texts."""
+        return mixed_loss(
+            logits,
+            batch.logits,
+            batch.labels,
+            problem_type=self._problem_type,
+            temperature=self._recipe.temperature,
+            gold_weight=self._recipe.gold_weight,
+        )
+
+    def take(self, parts: Sequence[StudentBatch], *, lr_scale: float) -> Tensor:
+        """Train on a batch, given as one or several parts, and return its loss.
+
+        Raises:
+            FloatingPointError: If the loss is not finite; nothing is changed then.
+        """
+        for optimizer, lr in ((self._rows, self._recipe.lr), (self._head, self._recipe.head_lr)):
+            optimizer.param_groups[0]["lr"] = lr * lr_scale
+        self.model.train()
+        self._head.zero_grad(set_to_none=True)
+        linear = self._pooling in ("mean", "sum")
+        loss, gradients = self._linear_step(parts) if linear else self._gathered_step(parts)
+        loss = self._add_up(loss)
+        if not math.isfinite(loss):
+            raise FloatingPointError(str(float(loss)))
+        self._rows.accumulate(gradients)
+        if self._recipe.max_grad_norm is not None:
+            torch.nn.utils.clip_grad_norm_(self._parameters, self._recipe.max_grad_norm)
+        self._head.step()
+        self._rows.step()
+        return loss
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return all that training goes on with, by name; what is split by columns is named `columns.`."""
+        tensors = self.weights() | optimizer_tensors("head", self._head)
+        for name, value in optimizer_tensors("rows", self._rows).items():
+            tensors[COLUMNS + name if value.dim() == 2 else name] = value
+        return tensors
+
+    def weights(self) -> dict[str, Tensor]:
+        """Return the weights, named as in `tensors`."""
+        return {
+            (COLUMNS if name.startswith(_BLOCKS) else "") + _MODEL + name: value
+            for name, value in self.model.state_dict().items()
+        }
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Go on from what `tensors` returned."""
+        tensors = {name.removeprefix(COLUMNS): value for name, value in checkpoint.tensors.items()}
+        self.restore_weights(tensors)
+        restore_optimizer("rows", self._rows, tensors)
+        restore_optimizer("head", self._head, tensors)
+
+    def restore_weights(self, tensors: dict[str, Tensor]) -> None:
+        """Put back what `weights` returned."""
+        plain = {name.removeprefix(COLUMNS): value for name, value in tensors.items()}
+        self.model.load_state_dict(
+            {name.removeprefix(_MODEL): value for name, value in plain.items() if name.startswith(_MODEL)}
+        )
+
+    def _linear_step(self, parts: Sequence[StudentBatch]) -> tuple[Tensor, Iterator[RowGradient]]:
+        scale = 1.0 / (1.0 - self._recipe.ngram_dropout) if self._pooling == "sum" else 1.0
+        loss = torch.zeros((), device=self._accelerator.device)
+        found: list[tuple[Tensor, Tensor, Tensor]] = []
+        for part in parts:
+            gathered = self.exchange.gather(part.ids, part.lengths)
+            read = gathered if self.exchange.is_split else part
+            with torch.no_grad():
+                columns = self.model.pool(read.ids, read.lengths) * scale
+                pooled = self.exchange.to_texts(columns, gathered.num_texts)
+            pooled.requires_grad_()
+            loss += self._backward(pooled, part)
+            gradient = torch.zeros_like(pooled) if pooled.grad is None else pooled.grad
+            gradient = self.exchange.to_columns(gradient, gathered.num_texts)
+            found.append((gathered.ids, gathered.lengths, gradient * scale))
+        ids, lengths, gradient = (
+            found[0] if len(found) == 1 else (torch.cat(each) for each in zip(*found, strict=True))
+        )
+        return loss, pooled_row_gradients(ids, lengths, gradient, mean=self._pooling == "mean")
+
+    def _gathered_step(self, parts: Sequence[StudentBatch]) -> tuple[Tensor, Iterator[RowGradient]]:
+        loss = torch.zeros((), device=self._accelerator.device)
+        with self._local_table(torch.cat([part.ids for part in parts])) as (local_ids, rows, leaf):
+            for part, ids in zip(parts, local_ids.split([len(part.ids) for part in parts]), strict=True):
+                loss += self._backward(self.model.pool(ids, part.lengths), part)
+        if leaf.grad is None:
+            return loss, iter(())
+        return loss, iter([RowGradient(rows=rows, values=leaf.grad[1:])])
+
+    def _backward(self, pooled: Tensor, part: StudentBatch) -> Tensor:
+        """Go back through the head; return the loss of this process's texts times their share in the batch."""
+        with self._accelerator.autocast():
+            logits = self.model.classify(pooled).float()
+        if not len(logits):
+            return torch.zeros((), device=logits.device)
+        loss = self.loss(logits, part) * (len(logits) / part.num_in_batch)
+        loss.backward()
+        return loss.detach()
+
+    def _add_up(self, loss: Tensor) -> Tensor:
+        """Add up loss and gradients of the head over all processes."""
+        if self.exchange.num_processes == 1:
+            return loss
+        parameters = self._parameters
+        for weight in parameters:
+            if weight.grad is None:  # a process without texts in this batch
+                weight.grad = torch.zeros_like(weight)
+        gradients = [weight.grad for weight in parameters if weight.grad is not None]
+        flat = self.exchange.add(torch.cat([loss.reshape(1), *(gradient.flatten().float() for gradient in gradients)]))
+        sums = flat[1:].split([gradient.numel() for gradient in gradients])
+        for gradient, total in zip(gradients, sums, strict=True):
+            gradient.copy_(total.view_as(gradient))
+        return flat[0].clone()
+
+    @contextmanager
+    def _local_table(self, ids: Tensor) -> Iterator[tuple[Tensor, Tensor, nn.Parameter]]:
+        """Put the rows of a batch in the place of the table: yields ids into it, the rows' numbers, the rows."""
+        rows, local = torch.unique(ids, return_inverse=True)
+        gathered = self._table.rows(rows)
+        leaf = nn.Parameter(torch.cat([gathered.new_zeros(1, gathered.shape[1]), gathered]))
+        blocks = self._table.blocks
+        self._table.blocks = nn.ParameterList([leaf])
+        try:
+            yield (local + 1).to(ids.dtype), rows, leaf
+        finally:
+            self._table.blocks = blocks
+
+
+def _row_optimizer(
+    recipe: TrainingRecipe, blocks: list[nn.Parameter], exchange: Exchange, *, width: int
+) -> RowOptimizer:
+    if recipe.optimizer == "lazy_adam":
+        return LazyAdam(blocks, lr=recipe.lr)
+    if not exchange.is_split:
+        return RowwiseAdagrad(blocks, lr=recipe.lr)
+    return RowwiseAdagrad(blocks, lr=recipe.lr, add_up=exchange.add, width=width)

@@ -1,0 +1,77 @@
+"""Files and folders: whole or as they were; sizes and digests."""
+
+import errno
+from pathlib import Path
+
+import pytest
+from safetensors import SafetensorError
+
+from hf_sparse.files import (
+    disk_full_named,
+    fingerprint,
+    parse_size,
+    remove_folder,
+    replace_folder,
+    whole_file,
+    write_json,
+)
+
+
+def test_sizes() -> None:
+    for text in ("50", "MB", "-1MB", "5 TB", "1e3MB"):
+        with pytest.raises(ValueError, match="such as 50MB"):
+            parse_size(text)
+    assert [parse_size(text) for text in ("50MB", "1.5 gb", "800kB")] == [50_000_000, 1_500_000_000, 800_000]
+
+
+def test_fingerprint_ignores_order_and_sees_types() -> None:
+    assert fingerprint({"a": 1, "b": [1, 2]}) == fingerprint({"b": [1, 2], "a": 1})
+    assert len({fingerprint(value) for value in (1, "1", 1.5, None, [1], {"a": 1}, True)}) == 7
+
+
+def test_file_is_whole_or_as_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "report.json"
+    write_json(path, {"a": "ä"})
+    before = path.read_bytes()
+
+    def write_half() -> None:
+        with whole_file(path) as temporary:
+            temporary.write_text("half")
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(OSError, match="No space"):
+        write_half()
+    assert path.read_bytes() == before
+    assert [found.name for found in tmp_path.iterdir()] == ["report.json"]
+
+
+def test_folders_are_replaced_and_removed(tmp_path: Path) -> None:
+    for name in ("new", "old", ".old.old"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / name).touch()
+    replace_folder(tmp_path / "new", tmp_path / "old")
+    assert [path.name for path in tmp_path.rglob("*")] == ["old", "new"]
+    remove_folder(tmp_path / "old")
+    remove_folder(tmp_path / "old")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        OSError(errno.EFBIG, "File too large"),
+        OSError("2048 requested and 0 written"),
+        SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)"),
+    ],
+)
+def test_full_disk_is_named(tmp_path: Path, error: Exception) -> None:
+    with pytest.raises(OSError, match=r"cannot write to .*label.*free space"), disk_full_named(tmp_path / "label"):
+        raise error
+
+
+@pytest.mark.parametrize("error", [FileNotFoundError(2, "gone"), SafetensorError("invalid header"), ValueError("bad")])
+def test_other_errors_are_left_alone(tmp_path: Path, error: Exception) -> None:
+    with pytest.raises(type(error)) as raised, disk_full_named(tmp_path):
+        raise error
+    assert raised.value is error
