@@ -103,10 +103,12 @@ class RowOptimizer(torch.optim.Optimizer):
         if len(blocks) == 1:
             yield blocks[0], gradient.rows.long(), gradient.values
             return
-        owner = gradient.rows // self._block_rows
-        for index in torch.unique_consecutive(owner).tolist():
-            mask = owner == index
-            yield blocks[index], gradient.rows[mask].long() - index * self._block_rows, gradient.values[mask]
+        # The rows rise: those of a block of the table stand together.
+        owners, counts = torch.unique_consecutive(gradient.rows // self._block_rows, return_counts=True)
+        sizes = counts.tolist()
+        parts = zip(owners.tolist(), gradient.rows.split(sizes), gradient.values.split(sizes), strict=True)
+        for index, rows, values in parts:
+            yield blocks[index], rows.long() - index * self._block_rows, values
 
     def _begin_step(self) -> None:
         """Do what happens once a step."""
@@ -148,14 +150,14 @@ class RowwiseAdagrad(RowOptimizer):
 
     def _update(self, block: torch.nn.Parameter, rows: Tensor, gradient: Tensor, *, lr: float) -> None:
         square_sum = self.state[block]["square_sum"]
-        if self._add_up is None or self._width is None:
-            squares = gradient.float().square().mean(dim=1)
-        else:
-            squares = self._add_up(gradient.float().square().sum(dim=1)) / self._width
-        accumulated = square_sum[rows] + squares
+        # One pass over the gradient for its squares, one to scale it in place: it is not needed any more.
+        squares = torch.linalg.vector_norm(gradient, dim=1, dtype=torch.float32).square_()
+        if self._add_up is not None:
+            squares = self._add_up(squares)
+        accumulated = square_sum[rows].add_(squares, alpha=1 / (self._width or gradient.shape[1]))
         square_sum[rows] = accumulated
-        scale = (-lr / (accumulated.sqrt() + self._eps)).to(block.dtype)
-        block.index_add_(0, rows, gradient * scale[:, None])
+        scale = (-lr / accumulated.sqrt().add_(self._eps)).to(gradient.dtype)
+        block.index_add_(0, rows, gradient.mul_(scale[:, None]))
 
 
 class LazyAdam(RowOptimizer):

@@ -46,7 +46,8 @@ class LetterTokenizer:
 def make_model(*, columns: tuple[int, int] | None = None, **changes: object) -> SparseNgramForSequenceClassification:
     """Return a student, always the same, or some columns of it."""
     config = {"vocab_size": ROWS, "embedding_size": 6, "hidden_sizes": [5], "hidden_dropout": 0.0, "num_labels": 3}
-    return new_student(SparseNgramConfig(**(config | changes)), seed=0, columns=columns)
+    # With five hidden units a seed may leave too many of them dead.
+    return new_student(SparseNgramConfig(**(config | changes)), seed=1, columns=columns)
 
 
 def make_trainer(
