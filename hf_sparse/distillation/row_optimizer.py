@@ -4,10 +4,12 @@ The gradient of a row is the weighted sum of the pooled gradients of the texts i
 ids and the gradient of the pooled vectors, block of unique rows by block, with an embedding_bag over the transposed
 incidence: the "table" is the pooled gradient, the "bag" of a row is the list of its texts. No sparse tensor and no
 (N, D) gradient is ever made, which makes a step several times faster than torch.optim.SparseAdam at a fraction of its
-memory. Row-wise Adagrad keeps one float a row; lazy Adam (moments of untouched rows stand still) two a weight.
+memory. Row-wise Adagrad keeps one float a row; lazy Adam (moments of untouched rows stand still) two a weight. On the
+CPU row-wise Adagrad is one compiled loop over the rows (`row_kernel.py`).
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -15,6 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from hf_sparse.distillation.row_kernel import SQUARES, UPDATE, Incidence, adagrad_rows, as_array
 
 # Rows of gradient held at once: with 256 columns this is 2 MB, which stays in a core's cache.
 BLOCK_UNIQUE_ROWS = 2048
@@ -60,6 +64,39 @@ def pooled_row_gradients(
         yield RowGradient(rows=rows[first : first + BLOCK_UNIQUE_ROWS], values=values)
 
 
+@dataclass(frozen=True, kw_only=True)
+class PooledGradient:
+    """The gradient of the pooled vectors of a batch, from which that of the rows follows.
+
+    Attributes:
+        ids: (N,) rows of the table.
+        lengths: (B,) n-grams of each text.
+        gradient: (B, D).
+        mean: Whether a text's vector is the mean of its rows, or their sum.
+    """
+
+    ids: Tensor
+    lengths: Tensor
+    gradient: Tensor
+    mean: bool
+
+    def __iter__(self) -> Iterator[RowGradient]:
+        return pooled_row_gradients(self.ids, self.lengths, self.gradient, mean=self.mean)
+
+    def incidence(self) -> Incidence:
+        """Return in which texts each row occurs."""
+        texts = torch.repeat_interleave(torch.arange(len(self.lengths), dtype=torch.int32), self.lengths)
+        sorted_ids, order = torch.sort(self.ids, stable=True)
+        texts = texts[order]
+        weights = 1.0 / self.lengths.clamp(min=1) if self.mean else torch.ones(len(self.lengths))
+        rows, counts = torch.unique_consecutive(sorted_ids, return_counts=True)
+        ends = torch.zeros(len(rows) + 1, dtype=torch.int64)
+        torch.cumsum(counts, 0, out=ends[1:])
+        return Incidence(
+            rows=as_array(rows), ends=as_array(ends), texts=as_array(texts), weights=as_array(weights.float()[texts])
+        )
+
+
 class RowOptimizer(torch.optim.Optimizer):
     """Base of the row optimisers: holds the row blocks of a table and walks over the rows of a gradient.
 
@@ -71,11 +108,11 @@ class RowOptimizer(torch.optim.Optimizer):
     def __init__(self, blocks: Sequence[torch.nn.Parameter], *, lr: float) -> None:
         super().__init__(list(blocks), {"lr": lr})
         self._block_rows = blocks[0].shape[0]
-        self._pending: list[Iterator[RowGradient]] = []
+        self._pending: list[Iterable[RowGradient]] = []
         for block in blocks:
             self._create_state(block)
 
-    def accumulate(self, gradients: Iterator[RowGradient]) -> None:
+    def accumulate(self, gradients: Iterable[RowGradient]) -> None:
         """Add the row gradients of a batch to the next step."""
         self._pending.append(gradients)
 
@@ -90,12 +127,13 @@ class RowOptimizer(torch.optim.Optimizer):
             raise ValueError("a row optimiser takes no closure; call accumulate() and then step()")
         if len(self._pending) > 1:
             raise ValueError("a row optimiser steps after each batch; merge the batches to accumulate gradients")
-        group = self.param_groups[0]
+        lr = self.param_groups[0]["lr"]
         self._begin_step()
         for gradients in self._pending:
-            for gradient in gradients:
-                for block, rows, values in self._by_block(gradient):
-                    self._update(block, rows, values.to(block.dtype), lr=group["lr"])
+            if not (isinstance(gradients, PooledGradient) and self._update_fused(gradients, lr=lr)):
+                for gradient in gradients:
+                    for block, rows, values in self._by_block(gradient):
+                        self._update(block, rows, values.to(block.dtype), lr=lr)
         self._pending.clear()
 
     def _by_block(self, gradient: RowGradient) -> Iterator[tuple[torch.nn.Parameter, Tensor, Tensor]]:
@@ -112,6 +150,10 @@ class RowOptimizer(torch.optim.Optimizer):
 
     def _begin_step(self) -> None:
         """Do what happens once a step."""
+
+    def _update_fused(self, gradient: PooledGradient, *, lr: float) -> bool:
+        """Update all rows of a batch at once, if there is a loop for it; return whether there is."""
+        return False
 
     def _create_state(self, block: torch.nn.Parameter) -> None:
         raise NotImplementedError
@@ -143,6 +185,7 @@ class RowwiseAdagrad(RowOptimizer):
         self._eps = eps
         self._add_up = add_up
         self._width = width
+        self._threads: tuple[int, ThreadPoolExecutor] | None = None
         super().__init__(blocks, lr=lr)
 
     def _create_state(self, block: torch.nn.Parameter) -> None:
@@ -158,6 +201,43 @@ class RowwiseAdagrad(RowOptimizer):
         square_sum[rows] = accumulated
         scale = (-lr / accumulated.sqrt().add_(self._eps)).to(gradient.dtype)
         block.index_add_(0, rows, gradient.mul_(scale[:, None]))
+
+    def _update_fused(self, gradient: PooledGradient, *, lr: float) -> bool:
+        blocks = self.param_groups[0]["params"]
+        if any(block.device.type != "cpu" or block.dtype != torch.float32 for block in blocks):
+            return False
+        if not gradient.ids.numel():
+            return True
+        num_threads = torch.get_num_threads()
+        if self._threads is None or self._threads[0] != num_threads:
+            self._threads = num_threads, ThreadPoolExecutor(num_threads, "hf-sparse-rows")
+        incidence = gradient.incidence()
+        squares = torch.empty(len(incidence.rows))
+        pooled = as_array(gradient.gradient.float().contiguous())
+
+        def take(what: int) -> None:
+            assert self._threads is not None
+            adagrad_rows(
+                [as_array(block) for block in blocks],
+                [as_array(self.state[block]["square_sum"]) for block in blocks],
+                incidence,
+                pooled,
+                as_array(squares),
+                what=what,
+                width=self._width or blocks[0].shape[1],
+                lr=lr,
+                eps=self._eps,
+                threads=self._threads[1],
+                num_threads=num_threads,
+            )
+
+        if self._add_up is None:
+            take(SQUARES | UPDATE)
+        else:
+            take(SQUARES)
+            self._add_up(squares)
+            take(UPDATE)
+        return True
 
 
 class LazyAdam(RowOptimizer):

@@ -8,7 +8,7 @@ whoever computes which part of it.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -22,10 +22,10 @@ from hf_sparse.distillation.losses import mixed_loss
 from hf_sparse.distillation.recipe import ProblemType, TrainingRecipe
 from hf_sparse.distillation.row_optimizer import (
     LazyAdam,
+    PooledGradient,
     RowGradient,
     RowOptimizer,
     RowwiseAdagrad,
-    pooled_row_gradients,
 )
 from hf_sparse.distillation.tensor_folder import COLUMNS
 from hf_sparse.student import SparseNgramForSequenceClassification
@@ -135,7 +135,7 @@ class StudentStep:
             {name.removeprefix(_MODEL): value for name, value in plain.items() if name.startswith(_MODEL)}
         )
 
-    def _linear_step(self, parts: Sequence[StudentBatch]) -> tuple[Tensor, Iterator[RowGradient]]:
+    def _linear_step(self, parts: Sequence[StudentBatch]) -> tuple[Tensor, Iterable[RowGradient]]:
         scale = 1.0 / (1.0 - self._recipe.ngram_dropout) if self._pooling == "sum" else 1.0
         loss = torch.zeros((), device=self._accelerator.device)
         found: list[tuple[Tensor, Tensor, Tensor]] = []
@@ -153,16 +153,17 @@ class StudentStep:
         ids, lengths, gradient = (
             found[0] if len(found) == 1 else (torch.cat(each) for each in zip(*found, strict=True))
         )
-        return loss, pooled_row_gradients(ids, lengths, gradient, mean=self._pooling == "mean")
+        mean = self._pooling == "mean"
+        return loss, PooledGradient(ids=ids, lengths=lengths, gradient=gradient, mean=mean)
 
-    def _gathered_step(self, parts: Sequence[StudentBatch]) -> tuple[Tensor, Iterator[RowGradient]]:
+    def _gathered_step(self, parts: Sequence[StudentBatch]) -> tuple[Tensor, Iterable[RowGradient]]:
         loss = torch.zeros((), device=self._accelerator.device)
         with self._local_table(torch.cat([part.ids for part in parts])) as (local_ids, rows, leaf):
             for part, ids in zip(parts, local_ids.split([len(part.ids) for part in parts]), strict=True):
                 loss += self._backward(self.model.pool(ids, part.lengths), part)
         if leaf.grad is None:
-            return loss, iter(())
-        return loss, iter([RowGradient(rows=rows, values=leaf.grad[1:])])
+            return loss, []
+        return loss, [RowGradient(rows=rows, values=leaf.grad[1:])]
 
     def _backward(self, pooled: Tensor, part: StudentBatch) -> Tensor:
         """Go back through the head; return the loss of this process's texts times their share in the batch."""

@@ -34,14 +34,24 @@ def jit(function: Function) -> Function:
     A function that is called once for every word or n-gram must be `inline` instead: passing an array to a compiled
     function counts its references, which costs some 10 ns.
     """
+    return _compile(function)
+
+
+def jit_sums(function: Function) -> Function:
+    """Compile a function whose sums of floats may be added up in any order, and so several terms at a time."""
+    return _compile(function, fastmath={"reassoc", "contract", "nsz"})
+
+
+def _compile(function: Function, **options: Any) -> Function:
+    options |= {"nogil": True, "error_model": "numpy"}
     try:
-        compiled: Any = numba.njit(cache=True, nogil=True, error_model="numpy")(function)
+        compiled: Any = numba.njit(cache=True, **options)(function)
         # Set after the fact, as numba offers no place to say it; without this attribute its own stamp stays.
         stored: Any = getattr(compiled._cache, "_cache_file", None)
         if hasattr(stored, "_source_stamp"):
             stored._source_stamp = sources_stamp()
     except RuntimeError:  # read-only site-packages and no home directory
-        compiled = numba.njit(nogil=True, error_model="numpy")(function)
+        compiled = numba.njit(**options)(function)
     return cast("Function", compiled)
 
 
@@ -52,9 +62,10 @@ def inline(function: Function) -> Function:
 
 @cache
 def sources_stamp() -> str:
-    """Return the SHA-256 of the sources of this folder and of the counting, which is compiled the same way."""
+    """Return the SHA-256 of the sources of this folder and of all others that are compiled the same way."""
     digest = hashlib.sha256()
     here = Path(__file__).parent
-    for file in sorted([*here.glob("*.py"), *(here.parent / "vocabulary").glob("*.py")]):
+    others = [*here.parent.glob("vocabulary/*.py"), here.parent / "distillation/row_kernel.py"]
+    for file in sorted([*here.glob("*.py"), *others]):
         digest.update(file.read_bytes())
     return digest.hexdigest()

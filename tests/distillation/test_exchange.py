@@ -106,28 +106,37 @@ def test_parts_of_a_batch_give_the_same_training(alone: tuple[Path, Found]) -> N
     assert_equal(alone[1]["parts"], alone[1]["mean"])
 
 
-@pytest.mark.parametrize("optimizer", ["rowwise_adagrad", "lazy_adam"])
-def test_training_goes_on_with_another_number_of_processes(tmp_path: Path, optimizer: str) -> None:
-    """Two processes begin, three go on, one ends; as if one had done it all. Two that are stopped: bit for bit."""
-    settings = {"optimizer": optimizer, "checkpoint_minutes": 0.0, "lr": 0.02}
-    run(tmp_path, {"whole": case(**settings), "first": case(**settings, folder="moved", stop_after=5),
-                   "stopped": case(**settings, folder="again", stop_after=11)}, num_processes=2)  # fmt: skip
-    run(tmp_path, {"second": case(**settings, folder="moved", stop_after=7)}, num_processes=3)
-    again = run(tmp_path, {"again": case(**settings)}, num_processes=2)["again"]
-    moved = run(tmp_path, {"moved": case(**settings)}, num_processes=1)["moved"]
-    whole = json.loads((tmp_path / "whole.json").read_text())
-    assert len(again["losses"]) == len(whole["losses"]) - 11
-    assert again["loss"] == whole["loss"]
-    assert len(moved["losses"]) == len(whole["losses"]) - 5 - 7
-    assert moved["loss"] == pytest.approx(whole["loss"], abs=1e-5)
-    expected = weights(tmp_path / "whole")
-    for name, value in weights(tmp_path / "again").items():
-        assert torch.equal(value, expected[name]), name
-    for name, value in weights(tmp_path / "moved").items():
-        torch.testing.assert_close(value, expected[name], atol=1e-4, rtol=0.0, msg=name)
-    steps = [json.loads(line)["step"] for line in (tmp_path / "moved/metrics.jsonl").read_text().splitlines()]
-    assert sorted(steps) == steps
-    assert not list((tmp_path / "moved").glob("split*"))
+def test_training_goes_on_with_another_number_of_processes(tmp_path: Path) -> None:
+    """Two processes begin, three go on, one ends; as if two had done it all. Two that are stopped: bit for bit."""
+    settings = {
+        name: case(optimizer=name, checkpoint_minutes=0.0, lr=0.02) for name in ("rowwise_adagrad", "lazy_adam")
+    }
+
+    def cases(kind: str, *, folder: str | None = None, stop_after: int | None = None) -> Cases:
+        changes = {} if stop_after is None else {"stop_after": stop_after}
+        return {f"{kind}-{name}": one | {"folder": f"{folder or kind}-{name}"} | changes
+                for name, one in settings.items()}  # fmt: skip
+
+    first = cases("whole") | cases("first", folder="moved", stop_after=5) | cases("again", stop_after=11)
+    whole = run(tmp_path, first, num_processes=2)
+    run(tmp_path, cases("second", folder="moved", stop_after=7), num_processes=3)
+    again = run(tmp_path, cases("again"), num_processes=2)
+    moved = run(tmp_path, cases("moved"), num_processes=1)
+    for name in settings:
+        expected, steps = whole[f"whole-{name}"], len(whole[f"whole-{name}"]["losses"])
+        assert again[f"again-{name}"]["losses"] == expected["losses"][11:]
+        assert again[f"again-{name}"]["loss"] == expected["loss"]
+        assert len(moved[f"moved-{name}"]["losses"]) == steps - 5 - 7
+        assert moved[f"moved-{name}"]["loss"] == pytest.approx(expected["loss"], abs=1e-5)
+        student = weights(tmp_path / f"whole-{name}")
+        for weight, value in weights(tmp_path / f"again-{name}").items():
+            assert torch.equal(value, student[weight]), weight
+        for weight, value in weights(tmp_path / f"moved-{name}").items():
+            torch.testing.assert_close(value, student[weight], atol=1e-4, rtol=0.0, msg=weight)
+        folder = tmp_path / f"moved-{name}"
+        lines = [json.loads(line)["step"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
+        assert sorted(lines) == lines
+        assert not list(folder.glob("split*"))
 
 
 @pytest.mark.parametrize(("width", "num_processes"), [(1, 1), (7, 3), (100, 8), (3, 5)])

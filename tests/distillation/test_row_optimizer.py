@@ -7,7 +7,13 @@ import torch
 from torch.nn import functional as F
 
 from hf_sparse.distillation import row_optimizer
-from hf_sparse.distillation.row_optimizer import LazyAdam, RowOptimizer, RowwiseAdagrad, pooled_row_gradients
+from hf_sparse.distillation.row_optimizer import (
+    LazyAdam,
+    PooledGradient,
+    RowOptimizer,
+    RowwiseAdagrad,
+    pooled_row_gradients,
+)
 
 ROWS, WIDTH = 40, 5
 
@@ -22,7 +28,7 @@ def make_batch(seed: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
 
 def dense_gradient(ids: torch.Tensor, lengths: torch.Tensor, pooled: torch.Tensor, *, mean: bool) -> torch.Tensor:
     """Return the gradient of the whole table by autograd."""
-    table = torch.zeros(ROWS, WIDTH, requires_grad=True)
+    table = torch.zeros(ROWS, pooled.shape[1], requires_grad=True)
     for row, part in enumerate(torch.split(ids, lengths.tolist())):
         if len(part):
             vectors = F.embedding(part, table)
@@ -90,6 +96,61 @@ def test_lazy_adam_equals_sparse_adam(block_rows: int) -> None:
         optimizer.step()
     # SparseAdam adds eps before its bias correction, LazyAdam, like Adam, after it.
     torch.testing.assert_close(found, table.detach(), atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("mean", [True, False])
+@pytest.mark.parametrize("width", [1, 16, 77])
+@pytest.mark.parametrize("block_rows", [ROWS, 15, 7, 1])
+def test_fused_adagrad_equals_that_of_torch(width: int, block_rows: int, mean: bool) -> None:
+    """The compiled loop against the steps in torch, which run where there is no loop; any number of threads."""
+    generator = torch.Generator().manual_seed(4)
+    table = torch.randn(ROWS, width, generator=generator)
+    found = {}
+    for name, num_threads in (("torch", 1), ("fused", 1), ("threads", 3)):
+        blocks = [torch.nn.Parameter(part.clone()) for part in torch.split(table, block_rows)]
+        optimizer = RowwiseAdagrad(blocks, lr=0.1)
+        before = torch.get_num_threads()
+        torch.set_num_threads(num_threads)
+        for seed in range(4):
+            ids, lengths, _ = make_batch(seed)
+            gradient = torch.randn(len(lengths), width, generator=torch.Generator().manual_seed(seed))
+            batch = PooledGradient(ids=ids, lengths=lengths, gradient=gradient, mean=mean)
+            optimizer.accumulate(iter(batch) if name == "torch" else batch)
+            optimizer.step()
+        torch.set_num_threads(before)
+        squares = torch.cat([optimizer.state[block]["square_sum"] for block in blocks])
+        found[name] = torch.cat([torch.cat([block.detach() for block in blocks]), squares[:, None]], dim=1)
+    torch.testing.assert_close(found["fused"], found["torch"])
+    assert torch.equal(found["threads"], found["fused"])
+    assert not torch.equal(found["fused"][:, :width], table)
+
+
+def test_fused_step_of_some_columns() -> None:
+    """Processes that have some columns each, and add up their squares, make the step of one that has all."""
+    table = torch.randn(ROWS, 9, generator=torch.Generator().manual_seed(4))
+    ids, lengths, _ = make_batch(0)
+    gradient = torch.randn(len(lengths), 9)
+    whole = torch.nn.Parameter(table.clone())
+    optimizer = RowwiseAdagrad([whole], lr=0.1)
+    optimizer.accumulate(PooledGradient(ids=ids, lengths=lengths, gradient=gradient, mean=True))
+    optimizer.step()
+    squares = dense_gradient(ids, lengths, gradient, mean=True).square().sum(1)[ids.unique().long()]
+    for columns in (slice(0, 4), slice(4, 9)):
+        part = torch.nn.Parameter(table[:, columns].clone())
+        split = RowwiseAdagrad([part], lr=0.1, add_up=lambda values: values.copy_(squares), width=9)
+        split.accumulate(PooledGradient(ids=ids, lengths=lengths, gradient=gradient[:, columns], mean=True))
+        split.step()
+        torch.testing.assert_close(part, whole[:, columns])
+
+
+def test_fused_step_without_ngrams() -> None:
+    table = torch.nn.Parameter(torch.ones(ROWS, WIDTH))
+    optimizer = RowwiseAdagrad([table], lr=0.1)
+    nothing = torch.zeros(0, dtype=torch.int32)
+    lengths = torch.zeros(3, dtype=torch.int64)
+    optimizer.accumulate(PooledGradient(ids=nothing, lengths=lengths, gradient=torch.ones(3, WIDTH), mean=True))
+    optimizer.step()
+    assert torch.equal(table, torch.ones(ROWS, WIDTH))
 
 
 def test_untouched_rows_stay_as_they_are() -> None:
