@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from hf_sparse.runtime.jit import Flags
 from hf_sparse.runtime.kernel import read_only
 from hf_sparse.runtime.numbering import move_slots, number_words
 from hf_sparse.runtime.texts import Clean, Encoder
@@ -19,10 +20,11 @@ class Dictionary:
         clean: Clean,
         clean_texts: Callable[[Sequence[str], Clean], Sequence[str]],
         normalise_texts: Callable[[Sequence[str]], list[str]],
+        find_unchanged: Callable[[npt.NDArray[np.uint32]], Flags] | None = None,
     ) -> None:
         """Start empty; see `Encoder` for the arguments."""
         self._characters = read_only(table)
-        self._encoder = Encoder(table, clean, clean_texts, normalise_texts)
+        self._encoder = Encoder(table, clean, clean_texts, normalise_texts, find_unchanged)
         self._num_words = 0
         self._slots = np.zeros((16, 2), dtype=np.uint64)
         self._blob = np.zeros(0, dtype=np.uint8)

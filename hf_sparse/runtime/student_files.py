@@ -24,7 +24,7 @@ def _load(name: str) -> Any:
 
 if TYPE_CHECKING:
     from hf_sparse.student.extraction_sparse_ngram import NgramExtractor
-    from hf_sparse.student.unicode_sparse_ngram import code_point_table
+    from hf_sparse.student.unicode_sparse_ngram import LETTER, code_point_table
     from hf_sparse.student.vocabulary_sparse_ngram import NgramVocabulary
     from hf_sparse.student.words_sparse_ngram import (
         HF_PREFIX,
@@ -34,11 +34,11 @@ if TYPE_CHECKING:
         load_tokenizer,
         normalise_texts,
         resolve_clean,
-        split_sklearn,
     )
 else:
     NgramExtractor = _load("extraction_sparse_ngram").NgramExtractor
     NgramVocabulary = _load("vocabulary_sparse_ngram").NgramVocabulary
+    LETTER = _load("unicode_sparse_ngram").LETTER
     code_point_table = _load("unicode_sparse_ngram").code_point_table
     HF_PREFIX = _load("words_sparse_ngram").HF_PREFIX
     check_word_rule = _load("words_sparse_ngram").check_word_rule
@@ -47,10 +47,10 @@ else:
     load_tokenizer = _load("words_sparse_ngram").load_tokenizer
     normalise_texts = _load("words_sparse_ngram").normalise_texts
     resolve_clean = _load("words_sparse_ngram").resolve_clean
-    split_sklearn = _load("words_sparse_ngram").split_sklearn
 
 __all__ = [
     "HF_PREFIX",
+    "LETTER",
     "NgramExtractor",
     "NgramVocabulary",
     "check_word_rule",
@@ -60,5 +60,4 @@ __all__ = [
     "load_tokenizer",
     "normalise_texts",
     "resolve_clean",
-    "split_sklearn",
 ]

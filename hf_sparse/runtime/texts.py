@@ -32,6 +32,7 @@ class Encoder:
         clean: Clean,
         clean_texts: Callable[[Sequence[str], Clean], Sequence[str]],
         normalise_texts: Callable[[Sequence[str]], list[str]],
+        find_unchanged: Callable[[npt.NDArray[np.uint32]], Flags] | None = None,
     ) -> None:
         """Keep what the student does with its texts.
 
@@ -40,12 +41,15 @@ class Encoder:
             clean: Which cleaning is to be done; the loops do it themselves.
             clean_texts: The student's cleaning, for texts that need the next step.
             normalise_texts: The student's step before the splitting, for texts that it changes.
+            find_unchanged: Which code points (1114112,) that step leaves as they are wherever they stand, given the
+                table; None: those of rule `"words"`.
         """
         self._table = table
         self._unchanged: Flags | None = None
         self._clean = clean
         self._clean_texts = clean_texts
         self._normalise_texts = normalise_texts
+        self._find_unchanged = find_unchanged or unchanged_code_points
 
     def encode(self, texts: Sequence[str]) -> Texts:
         """Return the bytes of B texts, ready for the loops.
@@ -58,7 +62,7 @@ class Encoder:
             lengths = np.fromiter(map(len, texts), np.int64, len(texts))
             return _bytes("".join((*texts, _END)).encode("ascii")), _offsets(lengths), must_clean
         if self._unchanged is None:  # takes some 50 ms, which only texts that are not ASCII pay
-            self._unchanged = unchanged_code_points(self._table)
+            self._unchanged = self._find_unchanged(self._table)
         # Joined as strings, all of them would take up to four bytes a character.
         encoded = [text.encode("utf-8", "surrogatepass") for text in texts]
         raw, offsets = _join(encoded)

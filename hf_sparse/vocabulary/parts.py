@@ -5,11 +5,10 @@ their number of characters alone, so that a counting that was interrupted finds 
 """
 
 import hashlib
-from collections import defaultdict, deque
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import chain, count
 from typing import Final, Protocol
 
 import numpy as np
@@ -24,10 +23,10 @@ from hf_sparse.runtime.student_files import (
     encode_tokens,
     load_tokenizer,
     normalise_texts,
-    split_sklearn,
 )
 from hf_sparse.runtime.texts import Clean
 from hf_sparse.vocabulary.shelf import Array, Shelf
+from hf_sparse.vocabulary.sklearn_words import SklearnWords
 
 # A batch leaves room in the dictionary for as many new words.
 _BATCH_CHARACTERS: Final = 1 << 18
@@ -70,7 +69,7 @@ def numbering_of(word_rule: str, clean: Clean, tokenizer_json: bytes | None) -> 
     if word_rule == "words":
         return lambda: Dictionary(code_point_table(), clean, clean_texts, normalise_texts)
     if word_rule == "sklearn":
-        return lambda: _Sklearn(clean)
+        return lambda: SklearnWords(clean)
     assert tokenizer_json is not None, "a rule hf: comes with its tokenizer"
     return lambda: _Tokens(clean, tokenizer_json)
 
@@ -250,23 +249,6 @@ def _join(words: Iterable[bytes]) -> tuple[Bytes, Offsets]:
     offsets = np.zeros(len(parts) + 1, dtype=np.int64)
     np.cumsum(np.fromiter(map(len, parts), np.int64, len(parts)), out=offsets[1:])
     return np.frombuffer(b"".join(parts), dtype=np.uint8), offsets
-
-
-class _Sklearn:
-    """Rule `"sklearn"`, by a Python dictionary."""
-
-    def __init__(self, clean: Clean) -> None:
-        self._clean = clean
-        self._numbers: defaultdict[str, int] = defaultdict(count().__next__)
-
-    def number(self, texts: Sequence[str]) -> Ids:
-        words = split_sklearn(clean_texts(texts, self._clean))
-        num_words = np.fromiter(map(len, words), np.int64, len(words))
-        numbers = map(self._numbers.__getitem__, chain.from_iterable(words))
-        return _close_texts(np.fromiter(numbers, np.int32, int(num_words.sum())), num_words)
-
-    def words(self) -> tuple[Bytes, Offsets]:
-        return _join(word.encode("utf-8") for word in self._numbers)
 
 
 class _Tokens:
