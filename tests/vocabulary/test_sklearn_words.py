@@ -15,8 +15,6 @@ from tests.texts import ANY_TEXT
 PIECES = st.sampled_from(
     ["a", "ab", "AB", "Σ", "ΑΣ", "İ", "I", "ß", "ǅ", "é", "<br>", "\ud800", "_", "1", " ", "日本", "\u0345"]
 )
-    ["a", "ab", "AB", "Σ", "ΑΣ", "İ", "I", "ß", "ǅ", "é", "<br>", "\ud800", "_", "1", " ", "日本", "\u0345"]
-)
 
 
 def split(words: SklearnWords, texts: list[str]) -> list[list[str]]:
