@@ -41,6 +41,12 @@ COMMANDS: Final = {
         extra="train",
         shown_by="hf_sparse.vocabulary.build:format_report",
     ),
+    "plan": Command(
+        summary="say what a recipe will take before it starts",
+        function="hf_sparse.planning.plan:plan",
+        extra="train",
+        shown_by="hf_sparse.planning.plan:format_plan",
+    ),
     "serve": Command(
         summary="answer requests over HTTP",
         function="hf_sparse.serving:serve",
