@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm.auto import tqdm
 
+from hf_sparse.distillation.logits import logits_column, logits_matrix
 from hf_sparse.distillation.teacher import TeacherEncoder
 from hf_sparse.distillation.texts import GROUP_ROWS, TEXT_SETS, shards
 from hf_sparse.files import whole_file
@@ -36,6 +37,7 @@ def label_texts(
     folder: Path,
     *,
     num_labels: int,
+    top_k: int | None = None,
     rank: int = 0,
     num_processes: int = 1,
     progress: bool = True,
@@ -47,6 +49,7 @@ def label_texts(
         texts_folder: Shards of texts.
         folder: Where the shards of logits go, under the same names.
         num_labels: Outputs C of the teacher.
+        top_k: Keep so many logits of a text where there are over twice as many classes; None keeps all.
         rank: Of this process.
         num_processes: That share the work.
         progress: Show a bar on stderr.
@@ -68,7 +71,7 @@ def label_texts(
                     f"the teacher's logits of {path.name} are not all finite; set label.dtype to float32, or correct "
                     "the teacher"
                 )
-            _write_logits(logits, folder / path.name)
+            _write_logits(logits, folder / path.name, top_k=top_k)
             _remove_parts(folder, path)
     for path in sources:
         if (folder / path.name).exists():  # a process that was killed may have left the parts of a finished shard
@@ -77,10 +80,7 @@ def label_texts(
 
 def read_logits(folder: Path, text_set: str) -> npt.NDArray[np.float32]:
     """Return the logits (B, C) of a text set, in the order of its texts."""
-    parts = []
-    for path in shards(folder, text_set):
-        column = pq.read_table(path)["logits"].combine_chunks()
-        parts.append(column.flatten().to_numpy().reshape(len(column), -1))
+    parts = [logits_matrix(pq.read_table(path)["logits"]) for path in shards(folder, text_set)]
     return np.concatenate(parts) if parts else np.zeros((0, 0), np.float32)
 
 
@@ -125,9 +125,8 @@ def _remove_parts(folder: Path, path: Path) -> None:
         part.unlink(missing_ok=True)
 
 
-def _write_logits(logits: npt.NDArray[np.float32], path: Path) -> None:
-    offsets = np.arange(0, logits.size + 1, logits.shape[1], dtype=np.int32)
-    column = pa.ListArray.from_arrays(pa.array(offsets), pa.array(logits.reshape(-1), pa.float32()))
+def _write_logits(logits: npt.NDArray[np.float32], path: Path, *, top_k: int | None) -> None:
+    column = logits_column(logits, top_k)
     with whole_file(path) as temporary:
         # The same row groups as the texts have, so that training reads both side by side.
         pq.write_table(pa.table({"logits": column}), temporary, row_group_size=GROUP_ROWS)

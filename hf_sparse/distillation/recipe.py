@@ -170,13 +170,16 @@ class LabelRecipe:
     Attributes:
         tokens_per_batch: Budget of padded tokens in a batch of texts of similar length.
         dtype: Precision of the teacher; "auto" is bfloat16 where the processor computes in it, else float32.
+        top_k: Keep so many logits of a text, and the weight of the rest, where one label of over twice as many classes
+            is right; null keeps all.
     """
 
     tokens_per_batch: int = 8192
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    top_k: int | None = 64
 
     def __post_init__(self) -> None:
-        check_bounds("label", self, tokens_per_batch=(1, math.inf))
+        check_bounds("label", self, tokens_per_batch=(1, math.inf), top_k=(1, math.inf))
 
 
 @dataclass(kw_only=True)

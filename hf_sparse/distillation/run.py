@@ -138,6 +138,7 @@ class DistillationRun(RunPlan):
                 self.texts_stage.folder,
                 folder,
                 num_labels=self.space.num_labels,
+                top_k=self.recipe.label.top_k if self.space.problem_type == "single_label_classification" else None,
                 rank=self.accelerator.process_index,
                 num_processes=self.accelerator.num_processes,
                 progress=self._is_main,

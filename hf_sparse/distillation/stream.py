@@ -14,6 +14,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from hf_sparse.distillation.logits import logits_matrix
+
 WINDOW_GROUPS = 96
 
 
@@ -141,7 +143,7 @@ def _to_batch(table: pa.Table, epoch: int, share: tuple[int, int]) -> TextBatch:
     start, end = (num_in_batch * edge // num_shares for edge in (rank, rank + 1))
     names = table.column_names
     # Of the whole batch: a share without texts would not tell how many labels there are.
-    logits = _to_matrix(table["logits"])[start:end] if "logits" in names else None
+    logits = logits_matrix(table["logits"])[start:end] if "logits" in names else None
     table = table.slice(start, end - start)
     return TextBatch(
         texts=table["text"].to_pylist(),
@@ -152,9 +154,3 @@ def _to_batch(table: pa.Table, epoch: int, share: tuple[int, int]) -> TextBatch:
         epoch=epoch,
         num_in_batch=num_in_batch,
     )
-
-
-def _to_matrix(column: pa.ChunkedArray) -> npt.NDArray[np.float32]:
-    flat = column.combine_chunks().flatten().to_numpy(zero_copy_only=False)
-    # A copy, because torch warns of the read-only memory of a column.
-    return np.array(flat.reshape(len(column), -1), dtype=np.float32)

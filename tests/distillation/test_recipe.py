@@ -44,6 +44,7 @@ def make_recipe(*, data: dict[str, Any] | None = None, **sections: Any) -> Recip
         (DistilRecipe, "max_length", (0,)),
         (DistilRecipe, "checkpoint_minutes", (-1,)),
         (LabelRecipe, "tokens_per_batch", (0,)),
+        (LabelRecipe, "top_k", (0,)),
         (EvaluateRecipe, "batch_size", (0,)),
         (EvaluateRecipe, "speed_seconds", (-1,)),
         (StudentRecipe, "hidden_sizes", ([0], [64, -1])),

@@ -48,38 +48,65 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
     return AutoModelForSequenceClassification.from_pretrained(folder, trust_remote_code=True).state_dict()
 
 
-def test_two_processes_make_the_student_of_one(task: Path, tmp_path: Path) -> None:
-    """Labels and vocabulary are the same, weights to rounding, although all are killed on the way."""
-    for name in ("one", "two"):
-        (tmp_path / name).mkdir()
-        write_recipe(recipe(task, tmp_path / name / "run", **SETTINGS), tmp_path / name)
-    run = start(tmp_path / "one/recipe.yaml", 1)
+def finish(run: "subprocess.Popen[str]") -> None:
     assert run.wait(timeout=240) == 0, run.communicate()[1][-2000:]
     run.communicate()
 
-    run = start(tmp_path / "two/recipe.yaml", 2)
-    folder = tmp_path / "two/run"
+
+def wait_for_checkpoint(run: "subprocess.Popen[str]", folder: Path) -> None:
     end = time.monotonic() + 120
     while not (folder / "distil.partial/checkpoints").exists() and time.monotonic() < end:
         assert run.poll() is None, run.communicate()[1][-2000:]
         time.sleep(0.01)
-    kill(run)
-    assert not (folder / "distil").exists()
 
-    run = start(tmp_path / "two/recipe.yaml", 2)
-    assert run.wait(timeout=240) == 0, run.communicate()[1][-2000:]
-    run.communicate()
-    one, two = (json.loads((tmp_path / name / "run/report.json").read_text()) for name in ("one", "two"))
-    assert two["student"] == pytest.approx(one["student"], abs=1e-4)
-    files = [path.relative_to(tmp_path / "one/run") for path in (tmp_path / "one/run/label").glob("*.parquet")]
+
+@pytest.fixture(scope="module")
+def alone(task: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the run that one process has made."""
+    folder = tmp_path_factory.mktemp("alone")
+    finish(start(write_recipe(recipe(task, folder / "run", **SETTINGS), folder), 1))
+    return folder / "run"
+
+
+def assert_same_run(folder: Path, alone: Path) -> None:
+    """Labels and vocabulary are the same, weights to rounding."""
+    reports = [json.loads((each / "report.json").read_text()) for each in (folder, alone)]
+    assert reports[0]["student"] == pytest.approx(reports[1]["student"], abs=1e-4)
+    files = [path.relative_to(alone) for path in (alone / "label").glob("*.parquet")]
     assert files
     for path in files:
-        assert pq.read_table(tmp_path / "two/run" / path).equals(pq.read_table(tmp_path / "one/run" / path))
-    vocabularies = [(tmp_path / name / "run/student/vocabulary.safetensors").read_bytes() for name in ("one", "two")]
+        assert pq.read_table(folder / path).equals(pq.read_table(alone / path))
+    vocabularies = [(each / "student/vocabulary.safetensors").read_bytes() for each in (folder, alone)]
     assert vocabularies[0] == vocabularies[1]
-    expected = weights(tmp_path / "one/run/student")
-    for name, value in weights(tmp_path / "two/run/student").items():
+    expected = weights(alone / "student")
+    for name, value in weights(folder / "student").items():
         torch.testing.assert_close(value, expected[name], atol=1e-4, rtol=0.0, msg=name)
+
+
+def test_all_are_killed(task: Path, alone: Path, tmp_path: Path) -> None:
+    """As many go on and make the student of one process."""
+    path = write_recipe(recipe(task, tmp_path / "run", **SETTINGS), tmp_path)
+    run = start(path, 2)
+    wait_for_checkpoint(run, tmp_path / "run")
+    kill(run)
+    assert not (tmp_path / "run/distil").exists()
+    finish(start(path, 2))
+    assert_same_run(tmp_path / "run", alone)
+
+
+def test_one_is_killed(task: Path, alone: Path, tmp_path: Path) -> None:
+    """The launcher ends the other one; three go on."""
+    path = write_recipe(recipe(task, tmp_path / "run", **SETTINGS), tmp_path)
+    run = start(path, 2)
+    wait_for_checkpoint(run, tmp_path / "run")
+    workers = [each for each in psutil.Process(run.pid).children(recursive=True) if SCRIPT.name in str(each.cmdline())]
+    assert len(workers) >= 2
+    workers[-1].send_signal(signal.SIGKILL)
+    assert run.wait(timeout=120) != 0
+    run.communicate()
+    assert not (tmp_path / "run/distil").exists()
+    finish(start(path, 3))
+    assert_same_run(tmp_path / "run", alone)
 
 
 def test_pooling_that_one_process_must_do(task: Path, tmp_path: Path) -> None:
