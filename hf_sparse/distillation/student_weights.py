@@ -155,6 +155,7 @@ def _write_shards(model: SparseNgramForSequenceClassification, blocks: Iterator[
         weight_map[name] = shard
         num_bytes += block.nbytes
         num_weights += block.numel()
+        del block  # before the next one is made
     metadata = {"total_parameters": num_weights, "total_size": num_bytes}
     write_json(folder / _INDEX, {"metadata": metadata, "weight_map": weight_map})
 

@@ -9,7 +9,7 @@ a counting that is killed goes on where it was.
 import hashlib
 import os
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,13 +23,15 @@ from hf_sparse.files import fingerprint, parse_size
 from hf_sparse.runtime.student_files import NgramVocabulary, check_word_rule, resolve_clean
 from hf_sparse.vocabulary.levels import Level, LevelCounter
 from hf_sparse.vocabulary.merging import Race
-from hf_sparse.vocabulary.parts import numbering_of, read_parts
+from hf_sparse.vocabulary.parts import NamedTexts, Part, named_texts, numbering_of, read_parts
 from hf_sparse.vocabulary.shelf import Shelf
 from hf_sparse.vocabulary.word_tokenizer import read_tokenizer
 
 # Bytes of memory for each character of a part that is being made or counted: 5 characters a word, 40 bytes a word and
 # key, the texts themselves, and the new words of a part at worst.
 _CHARACTER_BYTES: Final = 24
+# The same for each word of a part that is counted.
+_WORD_BYTES: Final = 60
 # What Python and the libraries take, and the least that can be done with the rest.
 _BASE_BYTES: Final = 400_000_000
 _SMALLEST_MEMORY: Final = 700_000_000
@@ -39,7 +41,7 @@ _PART_CHARACTERS: Final = 16 << 20
 
 
 def count_ngrams(
-    texts: Iterable[str],
+    texts: Iterable[str] | Sequence[NamedTexts],
     *,
     num_ngrams: int,
     max_n: int = 4,
@@ -58,7 +60,8 @@ def count_ngrams(
     Ties at the cut are decided by the order of the vocabulary: shorter n-grams first, then by words.
 
     Args:
-        texts: The texts (the documents); read once. No n-gram crosses from one to the next.
+        texts: The texts (the documents); read once. No n-gram crosses from one to the next. Or sets of texts by name:
+            those whose parts are in the folder are not read.
         num_ngrams: How many n-grams to keep; where there are fewer, all.
         max_n: The number of words of the longest n-grams.
         word_rule: `"words"`, `"sklearn"` or `"hf:<repo or folder>"`; see `words_sparse_ngram.py`.
@@ -77,54 +80,132 @@ def count_ngrams(
         ValueError: A number is below 1, the word rule or the cleaning does not exist, or there is no n-gram to keep.
         TypeError: A text is not a string.
     """
-    numbers = {"num_ngrams": num_ngrams, "max_n": max_n, "min_documents": min_documents, "min_count": min_count}
-    workers = threads if threads is not None else len(os.sched_getaffinity(0))
-    for name, value in (numbers | {"threads": workers}).items():
-        if value < 1:
-            raise ValueError(f"{name} must be at least 1, got {value}")
-    budget = _Budget.of(memory, threads=workers)
-    check_word_rule(word_rule)
-    cleaning = resolve_clean(word_rule, clean)
-    tokenizer_json = read_tokenizer(word_rule)
-    settings = {"version": __version__, "characters": budget.part_characters, "word_rule": word_rule}
-    settings |= {"clean": cleaning, "tokenizer": hashlib.sha256(tokenizer_json or b"").hexdigest()}
+    counting = Counting(
+        num_ngrams=num_ngrams,
+        max_n=max_n,
+        word_rule=word_rule,
+        clean=clean,
+        min_documents=min_documents,
+        min_count=min_count,
+        memory=memory,
+        threads=threads,
+        progress=progress,
+    )
     with _workplace(folder, is_bounded=memory is not None) as place:
-        parts = read_parts(
-            texts,
-            part_shelf := _shelf(place, "parts", settings),
-            new_numbering=numbering_of(word_rule, cleaning, tokenizer_json),
-            part_characters=budget.part_characters,
-            threads=workers,
-            progress=progress,
-            total=total,
+        return counting.vocabulary(texts, place, total=total)
+
+
+class Counting:
+    """A counting, whole or step by step, so that the steps can be shared out; see `count_ngrams` for the arguments."""
+
+    def __init__(
+        self,
+        *,
+        num_ngrams: int,
+        max_n: int = 4,
+        word_rule: str = "words",
+        clean: str | None = None,
+        min_documents: int = 1,
+        min_count: int = 1,
+        memory: int | str | None = None,
+        threads: int | None = None,
+        progress: bool = True,
+    ) -> None:
+        self._threads = threads if threads is not None else len(os.sched_getaffinity(0))
+        self._limits = {
+            "num_ngrams": num_ngrams,
+            "max_n": max_n,
+            "min_documents": min_documents,
+            "min_count": min_count,
+        }
+        for name, value in (self._limits | {"threads": self._threads}).items():
+            if value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
+        self._budget = _Budget.of(memory, threads=self._threads)
+        check_word_rule(word_rule)
+        self._word_rule, self._clean = word_rule, resolve_clean(word_rule, clean)
+        self._tokenizer = read_tokenizer(word_rule)
+        self._progress = progress
+
+    def vocabulary(
+        self, texts: Iterable[str] | Sequence[NamedTexts], place: Path | None, *, total: int | None = None
+    ) -> NgramVocabulary:
+        """Do all that is not there yet, and return the vocabulary."""
+        counter, num_texts = self._counter(texts, place, total=total)
+        words, levels = counter.count(self._limits["max_n"])
+        if not levels[0].keys.size:
+            raise ValueError(
+                f"no n-gram of the {num_texts} texts occurs {self._limits['min_count']} times in "
+                f"{self._limits['min_documents']} texts; lower min_documents (in a recipe vocabulary.min_documents) "
+                "or name more texts"
+            )
+        arrays = _select(levels, words, self._limits["num_ngrams"])
+        return NgramVocabulary(
+            **arrays,
+            max_n=self._limits["max_n"],
+            num_rows=arrays["node_row"].size + 1,
+            word_rule=self._word_rule,
+            clean=self._clean,
+            tokenizer_json=None if self._tokenizer is None else np.frombuffer(self._tokenizer, dtype=np.uint8),
         )
+
+    def read(self, texts: Sequence[NamedTexts], place: Path) -> None:
+        """Make the parts of a share of the texts."""
+        self._parts(texts, place, total=None)
+
+    def merge(self, texts: Sequence[NamedTexts], place: Path, *, n: int) -> None:
+        """Finish all levels up to n, from whatever runs are there."""
+        self._counter(texts, place)[0].count(self._limits["max_n"], stop=n)
+
+    def count_share(self, texts: Sequence[NamedTexts], place: Path, *, n: int, rank: int, num_shares: int) -> None:
+        """Write the runs of a share of the parts for level n; the levels before are there."""
+        self._counter(texts, place)[0].count_share(n, self._limits["max_n"], rank=rank, num_shares=num_shares)
+
+    def _counter(
+        self, texts: Iterable[str] | Sequence[NamedTexts], place: Path | None, *, total: int | None = None
+    ) -> tuple[LevelCounter, int]:
+        """Return what counts the levels, and the number of texts."""
+        parts, shelf = self._parts(texts, place, total=total)
         num_texts = sum(part.num_texts for part in parts)
         if not any(part.num_words for part in parts):
             raise ValueError(f"there are no words in the corpus of {num_texts} texts: nothing to count")
+        limits, digests = self._limits, [part.digest for part in parts]
         counter = LevelCounter(
             parts=[part for part in parts if part.num_words],
-            part_shelf=part_shelf,
-            shelf=_shelf(place, "counts", numbers | {"parts": [part.digest for part in parts]} | settings),
-            race=Race(num_ngrams=num_ngrams, min_documents=min_documents, bound=max(min_count, min_documents)),
-            memory=budget.memory,
-            threads=workers,
-            progress=progress,
+            part_shelf=shelf,
+            shelf=_shelf(place, "counts", limits | {"parts": digests} | self._settings()),
+            race=Race(
+                num_ngrams=limits["num_ngrams"],
+                min_documents=limits["min_documents"],
+                bound=max(limits["min_count"], limits["min_documents"]),
+            ),
+            memory=self._budget.memory,
+            threads=self._budget.threads_for(parts),
+            progress=self._progress,
         )
-        words, levels = counter.count(max_n)
-    if not levels[0].keys.size:
-        raise ValueError(
-            f"no n-gram of the {num_texts} texts occurs {min_count} times in {min_documents} texts; lower "
-            "min_documents (in a recipe vocabulary.min_documents) or name more texts"
+        return counter, num_texts
+
+    def _parts(
+        self, texts: Iterable[str] | Sequence[NamedTexts], place: Path | None, *, total: int | None
+    ) -> tuple[list[Part], Shelf]:
+        settings = self._settings()
+        if not named_texts(texts):  # their parts are found again by what they are cut into
+            settings["characters"] = self._budget.part_characters
+        shelf = _shelf(place, "parts", settings)
+        parts = read_parts(
+            texts,
+            shelf,
+            new_numbering=numbering_of(self._word_rule, self._clean, self._tokenizer),
+            part_characters=self._budget.part_characters,
+            threads=self._threads,
+            progress=self._progress,
+            total=total,
         )
-    arrays = _select(levels, words, num_ngrams)
-    return NgramVocabulary(
-        **arrays,
-        max_n=max_n,
-        num_rows=arrays["node_row"].size + 1,
-        word_rule=word_rule,
-        clean=cleaning,
-        tokenizer_json=None if tokenizer_json is None else np.frombuffer(tokenizer_json, dtype=np.uint8),
-    )
+        return parts, shelf
+
+    def _settings(self) -> dict[str, Any]:
+        digest = hashlib.sha256(self._tokenizer or b"").hexdigest()
+        return {"version": __version__, "word_rule": self._word_rule, "clean": self._clean, "tokenizer": digest}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,6 +227,11 @@ class _Budget:
         free = (size - _BASE_BYTES) * 2 // 3
         part = free // (threads * _CHARACTER_BYTES)
         return cls(memory=free, threads=threads, part_characters=min(part, _PART_CHARACTERS))
+
+    def threads_for(self, parts: Sequence[Part]) -> int:
+        """Return how many parts fit into memory at a time; others than this process may have made them, larger."""
+        largest = max(part.num_words for part in parts) * _WORD_BYTES
+        return max(1, min(self.threads, self.memory // largest))
 
 
 @contextmanager

@@ -16,7 +16,15 @@ import pyarrow as pa
 from tqdm.auto import tqdm
 
 from hf_sparse.runtime.jit import Ids, Keys, Offsets
-from hf_sparse.vocabulary.merging import SAMPLE_EVERY, Race, find_words, merge_runs, merge_words
+from hf_sparse.vocabulary.merging import (
+    SAMPLE_EVERY,
+    Race,
+    find_words,
+    merge_runs,
+    merge_words,
+    to_arrays,
+    to_words,
+)
 from hf_sparse.vocabulary.occurrences import count_documents, hash_keys, live_keys, number_ngrams, run_lengths
 from hf_sparse.vocabulary.parts import END, NO_WORD, Part
 from hf_sparse.vocabulary.shelf import Array, Shelf
@@ -57,24 +65,52 @@ class LevelCounter:
     threads: int
     progress: bool
 
-    def count(self, max_n: int) -> tuple[pa.LargeBinaryArray, list[Level]]:
-        """Return the words, and for every n up to `max_n` the n-grams that may be among the most frequent."""
-        words, counts = merge_words(self.parts, self.part_shelf, self.race, memory=self.memory, threads=self.threads)
-        levels = [Level(keys=np.arange(len(words), dtype=np.uint64), counts=counts)]
-        self.race.counts.append(counts)
-        self._log(1, levels[0])
-        self._for_each_part("finding words", lambda part: self._find_words(part, words))
-        for n in range(2, max_n + 1):
-            levels.append(self._level(n, levels[-1], is_last=n == max_n))
+    def count(self, max_n: int, *, stop: int | None = None) -> tuple[pa.LargeBinaryArray, list[Level]]:
+        """Return the words, and for every n up to `max_n` the n-grams that may be among the most frequent.
+
+        Args:
+            max_n: The longest n-grams.
+            stop: Go no further than to these.
+        """
+        words, first = self._words()
+        levels = [first]
+        self._log(1, first)
+        for n in range(2, min(max_n, stop or max_n) + 1):
+            levels.append(self._level(n, levels[-1], words, is_last=n == max_n))
             self._log(n, levels[-1])
         return words, levels
 
-    def _level(self, n: int, before: Level, *, is_last: bool) -> Level:
+    def count_share(self, n: int, max_n: int, *, rank: int, num_shares: int) -> None:
+        """Write the runs of every `num_shares`-th part for a level, of which the levels before are there."""
+        words, levels = self.count(max_n, stop=n - 1)
+        if f"level-{n}" not in self.shelf:
+            self._runs(n, levels[-1], words, self.parts[rank::num_shares], is_last=n == max_n)
+
+    def _words(self) -> tuple[pa.LargeBinaryArray, Level]:
+        """Return the words in the race and, as a level, their counts."""
+        if "words" not in self.shelf:
+            words, counts = merge_words(
+                self.parts, self.part_shelf, self.race, memory=self.memory, threads=self.threads
+            )
+            self.shelf.put("words", to_arrays(words) | {"counts": counts})
+        words = to_words(self.shelf.get("words", "blob"), self.shelf.get("words", "offsets"))
+        counts = self.shelf.get("words", "counts")
+        self.race.tighten(counts)
+        self.race.counts.append(counts)
+        return words, Level(keys=np.arange(len(words), dtype=np.uint64), counts=counts)
+
+    def _runs(
+        self, n: int, before: Level, words: pa.LargeBinaryArray, parts: Sequence[Part], *, is_last: bool
+    ) -> None:
+        if n == 2:
+            self._for_each("finding words", parts, lambda part: self._find_words(part, words))
+        slots = hash_keys(before.keys) if n > 2 else None
+        self._for_each(f"counting {n}-grams", parts, lambda part: self._count_part(part, n, slots, is_last=is_last))
+
+    def _level(self, n: int, before: Level, words: pa.LargeBinaryArray, *, is_last: bool) -> Level:
         name = f"level-{n}"
         if name not in self.shelf:
-            slots = hash_keys(before.keys) if n > 2 else None
-            self._for_each_part(f"counting {n}-grams", lambda part: self._count_part(part, n, slots, is_last=is_last))
-            del slots
+            self._runs(n, before, words, self.parts, is_last=is_last)
             runs = [f"run-{n}-{part.name}" for part in self.parts]
             keys, counts = merge_runs(runs, self.shelf, self.race, memory=self.memory, threads=self.threads)
             self.shelf.put(name, {"keys": keys, "counts": counts})
@@ -115,12 +151,12 @@ class LevelCounter:
         shelf.put(run, group)
         shelf.drop(f"begins-{n - 2}-{part.name}")
 
-    def _for_each_part(self, what: str, work: Callable[[Part], None]) -> None:
+    def _for_each(self, what: str, parts: Sequence[Part], work: Callable[[Part], None]) -> None:
         with (
             ThreadPoolExecutor(self.threads, "hf-sparse-count") as pool,
-            tqdm(total=len(self.parts), desc=what, unit=" parts", disable=not self.progress) as bar,
+            tqdm(total=len(parts), desc=what, unit=" parts", disable=not self.progress) as bar,
         ):
-            for _ in pool.map(work, self.parts):
+            for _ in pool.map(work, parts):
                 bar.update()
 
     def _log(self, n: int, level: Level) -> None:

@@ -80,7 +80,7 @@ def merge_words(
 
 def find_words(part: Part, shelf: Shelf, words: pa.LargeBinaryArray) -> Ids:
     """Return the id (W,) of each word of a part among the words of all, `NO_WORD` where it is not in the race."""
-    own = _binary(shelf.get(part.name, "blob"), shelf.get(part.name, "offsets"))
+    own = to_words(shelf.get(part.name, "blob"), shelf.get(part.name, "offsets"))
     ids: Ids = pc.index_in(own, value_set=words).fill_null(NO_WORD).to_numpy(zero_copy_only=False).astype(np.int32)
     return ids
 
@@ -124,6 +124,22 @@ def merge_runs(names: Sequence[str], shelf: Shelf, race: Race, *, memory: int, t
     return waiting_keys[0], waiting_counts[0]
 
 
+def to_words(blob: Array, offsets: npt.NDArray[np.int64]) -> pa.LargeBinaryArray:
+    """Return words of which the UTF-8 and where each begins (W + 1,) are given."""
+    buffers = [None, pa.py_buffer(np.ascontiguousarray(offsets)), pa.py_buffer(np.ascontiguousarray(blob))]
+    return pa.LargeBinaryArray.from_buffers(pa.large_binary(), offsets.size - 1, buffers)
+
+
+def to_arrays(words: pa.LargeBinaryArray) -> dict[str, Array]:
+    """Return what `to_words` takes."""
+    if not len(words):
+        return {"blob": np.zeros(0, np.uint8), "offsets": np.zeros(1, np.int64)}
+    offsets = np.frombuffer(words.buffers()[1], dtype=np.int64)[words.offset : words.offset + len(words) + 1]
+    blob = words.buffers()[2]
+    content = np.frombuffer(b"" if blob is None else blob, dtype=np.uint8)
+    return {"blob": content[offsets[0] : offsets[-1]], "offsets": offsets - offsets[0]}
+
+
 def _num_ranges(entries: int, entry_bytes: int, memory: int, threads: int) -> int:
     """Return into how many ranges entries are cut: those of all threads fit into memory, and all have some to do."""
     return max(threads if entries > _FEWEST_SHARED else 1, -(-entries * entry_bytes * threads // memory))
@@ -144,7 +160,7 @@ def _words_between(part: Part, shelf: Shelf, low: int, high: int) -> pa.Table:
     offsets = shelf.get_slice(part.name, "offsets", first, last + 1)
     blob = shelf.get_slice(part.name, "blob", int(offsets[0]), int(offsets[-1]))
     numbers = {name: shelf.get_slice(part.name, name, first, last) for name in ("counts", "documents")}
-    return pa.table({"word": _binary(blob, offsets - offsets[0]), **numbers})
+    return pa.table({"word": to_words(blob, offsets - offsets[0]), **numbers})
 
 
 def _run_between(
@@ -164,11 +180,6 @@ def _run_between(
 def _places(keys: Keys, low: int, high: int) -> tuple[int, int]:
     first = int(np.searchsorted(keys, np.uint64(low)))
     return first, int(np.searchsorted(keys, np.uint64(high))) if high < 1 << 64 else keys.size
-
-
-def _binary(blob: Array, offsets: npt.NDArray[np.int64]) -> pa.LargeBinaryArray:
-    buffers = [None, pa.py_buffer(np.ascontiguousarray(offsets)), pa.py_buffer(np.ascontiguousarray(blob))]
-    return pa.LargeBinaryArray.from_buffers(pa.large_binary(), offsets.size - 1, buffers)
 
 
 def _concatenate(words: Sequence[pa.Array]) -> pa.LargeBinaryArray:

@@ -5,11 +5,12 @@ their number of characters alone, so that a counting that was interrupted finds 
 """
 
 import hashlib
+import json
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Final, Protocol
+from dataclasses import asdict, dataclass
+from typing import Final, Protocol, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -74,8 +75,21 @@ def numbering_of(word_rule: str, clean: Clean, tokenizer_json: bytes | None) -> 
     return lambda: _Tokens(clean, tokenizer_json)
 
 
+@dataclass(frozen=True, kw_only=True)
+class NamedTexts:
+    """Texts of which the parts can be made alone, without those of others.
+
+    Attributes:
+        name: Stands for them in names of files; other texts in the same folder have other names.
+        read: Yields the texts.
+    """
+
+    name: str
+    read: Callable[[], Iterable[str]]
+
+
 def read_parts(
-    texts: Iterable[str],
+    texts: Iterable[str] | Sequence[NamedTexts],
     shelf: Shelf,
     *,
     new_numbering: Callable[[], _Numbering],
@@ -87,7 +101,7 @@ def read_parts(
     """Split texts into words and number the words, part by part; parts that are on the shelf already are kept.
 
     Args:
-        texts: The texts; read once.
+        texts: The texts, read once; or sets of them by name, of which those that are done are not read again.
         shelf: Where the parts go.
         new_numbering: Makes an empty numbering.
         part_characters: How many characters make a part.
@@ -100,27 +114,60 @@ def read_parts(
     """
     if isinstance(texts, str):
         raise TypeError("texts must be many strings, got one")
-    size = total if total is not None else len(texts) if isinstance(texts, Sequence) else None
-    parts: list[Part] = []
-    waiting: deque[Future[Part]] = deque()
+    sets = named_texts(texts) or [NamedTexts(name="", read=lambda: cast("Iterable[str]", texts))]
+    size = total if total is not None or sets[0].name else len(texts) if isinstance(texts, Sequence) else None
+    found: list[list[Part]] = []
+    waiting: deque[tuple[NamedTexts, list[Part], Future[Part] | None]] = deque()
     with (
         tqdm(total=size, desc="reading", unit=" texts", unit_scale=True, disable=not progress) as bar,
         ThreadPoolExecutor(threads, "hf-sparse-parts") as pool,
     ):
 
         def take() -> None:
-            part = waiting.popleft().result()
-            parts.append(part)
-            bar.update(part.num_texts)
+            each, parts, future = waiting.popleft()
+            if future is None:
+                _remember_parts(each, parts, shelf)
+            else:
+                parts.append(future.result())
+                bar.update(parts[-1].num_texts)
 
-        for number, batches in enumerate(_group(_batches(texts), part_characters)):
-            waiting.append(pool.submit(_make_part, f"part-{number:05}", batches, shelf, new_numbering))
-            # No more than one beside those that are being made: their texts are in memory.
-            while len(waiting) > threads:
-                take()
+        for each in sets:
+            known = _parts_of(each, shelf)
+            found.append(known or [])
+            if known is not None:
+                bar.update(sum(part.num_texts for part in known))
+                continue
+            prefix = f"{each.name}-" if each.name else ""
+            for number, batches in enumerate(_group(_batches(each.read()), part_characters)):
+                future = pool.submit(_make_part, f"{prefix}part-{number:05}", batches, shelf, new_numbering)
+                waiting.append((each, found[-1], future))
+                # No more than one beside those that are being made: their texts are in memory.
+                while sum(future is not None for _, _, future in waiting) > threads:
+                    take()
+            waiting.append((each, found[-1], None))
         while waiting:
             take()
-    return parts
+    return [part for parts in found for part in parts]
+
+
+def named_texts(texts: Iterable[str] | Sequence[NamedTexts]) -> list[NamedTexts]:
+    """Return the sets of texts if they have names, else nothing."""
+    if not isinstance(texts, Sequence):
+        return []
+    return [each for each in texts if isinstance(each, NamedTexts)]
+
+
+def _remember_parts(texts: NamedTexts, parts: Sequence[Part], shelf: Shelf) -> None:
+    if texts.name and shelf.outlives_process:
+        content = json.dumps([asdict(part) for part in parts]).encode()
+        shelf.put(f"set-{texts.name}", {"parts": np.frombuffer(content, dtype=np.uint8)})
+
+
+def _parts_of(texts: NamedTexts, shelf: Shelf) -> list[Part] | None:
+    """Return the parts of a set that has been read, None if it has not."""
+    if not texts.name or f"set-{texts.name}" not in shelf:
+        return None
+    return [Part(**each) for each in json.loads(shelf.get(f"set-{texts.name}", "parts").tobytes())]
 
 
 def _make_part(name: str, batches: list[list[str]], shelf: Shelf, new_numbering: Callable[[], _Numbering]) -> Part:

@@ -274,3 +274,37 @@ def test_progress_goes_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:
     assert "counting" in shown.err
     count_ngrams(["a b"], num_ngrams=5, progress=False)
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("num_shares", [1, 2, 5])
+@pytest.mark.parametrize("max_n", [1, 4])
+def test_shares(
+    real_texts: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, num_shares: int, max_n: int
+) -> None:
+    """Step by step, each share by itself and in any order; what was read is not read again."""
+    cut_small(monkeypatch, characters=5000)
+    reads: list[int] = []
+
+    def sets() -> list[parts.NamedTexts]:
+        def read(index: int) -> list[str]:
+            reads.append(index)
+            return real_texts[100 * index : 100 * index + 100]
+
+        numbers = range(-(-len(real_texts) // 100))
+        return [parts.NamedTexts(name=f"set{index}", read=lambda index=index: read(index)) for index in numbers]  # type: ignore[misc]
+
+    def step() -> counting.Counting:
+        return counting.Counting(num_ngrams=500, max_n=max_n, min_documents=2, memory=10**9, threads=2, progress=False)
+
+    for rank in reversed(range(num_shares)):
+        step().read(sets()[rank::num_shares], tmp_path)
+    assert sorted(reads) == list(range(len(sets())))
+    for n in range(2, max_n + 1):
+        step().merge(sets(), tmp_path, n=n - 1)
+        for rank in reversed(range(num_shares)):
+            step().count_share(sets(), tmp_path, n=n, rank=rank, num_shares=num_shares)
+            step().count_share(sets(), tmp_path, n=n, rank=rank, num_shares=num_shares)  # a job that ran twice
+    found = step().vocabulary(sets(), tmp_path)
+    assert len(reads) == len(sets())
+    expected = count_ngrams(real_texts, num_ngrams=500, max_n=max_n, min_documents=2, progress=False)
+    assert ngram_counts(found) == ngram_counts(expected)
