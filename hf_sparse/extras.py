@@ -5,6 +5,7 @@ from importlib.util import find_spec
 EXTRAS = {
     "serve": ("httptools", "orjson", "prometheus_client", "starlette", "uvicorn"),
     "bench": ("matplotlib", "pyarrow"),
+    "cluster": ("datatrove",),
     "train": ("accelerate", "datasets", "evaluate", "jinja2", "jsonargparse", "pyarrow", "sklearn"),
 }
 

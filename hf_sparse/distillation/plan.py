@@ -159,6 +159,11 @@ class RunPlan:
         return self._stage("evaluate", inputs)
 
     @property
+    def top_k(self) -> int | None:
+        """How many logits of a text are kept; None where all are."""
+        return self.recipe.label.top_k if self.space.problem_type == "single_label_classification" else None
+
+    @property
     def needs_fine_tuning(self) -> bool:
         """Whether the teacher has no head yet."""
         return self.teacher_card.names is None

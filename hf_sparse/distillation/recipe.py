@@ -191,7 +191,7 @@ class StudentRecipe:
     pooling: Literal["mean", "sum", "max", "attentive"] = "mean"
     activation: Literal["relu", "tanh"] = "relu"
     hidden_dropout: float = 0.1
-    block_rows: int | None = None  # null: as many as fit into 1 GiB, at most 1,048,576
+    block_rows: int | None = None  # null: as many as fit into 512 MiB, at most 1,048,576
 
     def __post_init__(self) -> None:
         check_bounds(

@@ -20,14 +20,14 @@ from hf_sparse.distillation.recipe import Recipe
 from hf_sparse.distillation.recipe_checks import has_training
 from hf_sparse.distillation.reporting import format_summary, make_report, publish_report, save_student
 from hf_sparse.distillation.resources import collect_resources, peak_memory, write_resources
+from hf_sparse.distillation.shares import LOGS, new_counting, texts_to_count
 from hf_sparse.distillation.stages import Stage
 from hf_sparse.distillation.teacher import labelling_dtype
 from hf_sparse.distillation.teacher_training import fine_tune as fine_tune_teacher
-from hf_sparse.distillation.texts import num_texts, read_texts, write_text_sets
+from hf_sparse.distillation.texts import write_text_sets
 from hf_sparse.files import disk_full_named, remove_folder, write_json
 from hf_sparse.student.vocabulary_sparse_ngram import NgramVocabulary
 from hf_sparse.vocabulary.build import COUNTING_FOLDER, describe
-from hf_sparse.vocabulary.counting import count_ngrams
 
 logger = logging.getLogger(__name__)
 
@@ -83,24 +83,10 @@ class DistillationRun(RunPlan):
         recipe = self.recipe.vocabulary
         if recipe.file is not None:
             return NgramVocabulary.load(recipe.file)
-        sets = ("train", "corpus") if recipe.include_train else ("corpus",)
-        if not any(num_texts(self.texts_stage.folder, text_set) for text_set in sets):
-            raise ValueError(
-                f"there are no texts to count in data.{' and data.'.join(sets)}; add some, or set "
-                f"vocabulary.include_train to {'false' if recipe.include_train else 'true'}"
-            )
-        return count_ngrams(
-            (text for text_set in sets for text in read_texts(self.texts_stage.folder, text_set)),
-            num_ngrams=recipe.num_ngrams,
-            max_n=recipe.max_n,
-            min_documents=recipe.min_documents,
-            word_rule=recipe.word_rule,
-            clean=recipe.clean,
-            memory=recipe.memory,
-            folder=None if recipe.memory is None else folder,
-            progress=self._is_main,
-            total=sum(num_texts(self.texts_stage.folder, text_set) for text_set in sets),
-        )
+        texts, total = texts_to_count(self)
+        # Shares of a cluster may have begun.
+        place = folder if recipe.memory is not None or folder.exists() else None
+        return new_counting(recipe, progress=self._is_main).vocabulary(texts, place, total=total)
 
     def teacher(self) -> None:
         """Fine-tune an encoder that has no head; a sequence classifier is used as it is."""
@@ -138,7 +124,7 @@ class DistillationRun(RunPlan):
                 self.texts_stage.folder,
                 folder,
                 num_labels=self.space.num_labels,
-                top_k=self.recipe.label.top_k if self.space.problem_type == "single_label_classification" else None,
+                top_k=self.top_k,
                 rank=self.accelerator.process_index,
                 num_processes=self.accelerator.num_processes,
                 progress=self._is_main,
@@ -258,6 +244,7 @@ class DistillationRun(RunPlan):
                 work(stage.partial)
             self.accelerator.wait_for_everyone()
             if self._is_main:
+                remove_folder(stage.partial / LOGS)
                 write_resources(stage.partial, seconds=time.monotonic() - started, resumed=resumed)
         if self._is_main:
             stage.publish()

@@ -20,7 +20,8 @@ from hf_sparse.distillation.tensor_folder import read_columns, write_folder
 from hf_sparse.files import remove_folder, write_json
 from hf_sparse.student import SparseNgramConfig, SparseNgramForSequenceClassification
 
-BLOCK_BYTES: Final = 1 << 30
+# `save_file` makes a copy of what it writes: twice this is in memory.
+BLOCK_BYTES: Final = 1 << 29
 _LARGEST_BLOCK_ROWS: Final = 1 << 20
 # Rows whose values come from one generator.
 _SEEDED_ROWS: Final = 4096
@@ -32,7 +33,7 @@ _SHARD: Final = "model-{:05d}-of-{:05d}.safetensors"
 
 
 def default_block_rows(embedding_size: int) -> int:
-    """Return the largest power of two of float32 rows that takes at most 1 GiB, and at most 1,048,576 rows."""
+    """Return the largest power of two of float32 rows that takes at most 512 MiB, and at most 1,048,576 rows."""
     rows = max(1, BLOCK_BYTES // (4 * embedding_size))
     return min(_LARGEST_BLOCK_ROWS, 1 << rows.bit_length() - 1)
 

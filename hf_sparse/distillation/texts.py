@@ -36,13 +36,17 @@ def num_texts(folder: Path, text_set: str) -> int:
 
 def read_texts(folder: Path, text_set: str, *, progress: bool = False) -> Iterator[str]:
     """Yield the texts of a text set, the two sides of a pair one after the other."""
-    files = shards(folder, text_set)
-    for path in tqdm(files, desc=f"reading {text_set}", unit="shard", disable=not progress):
-        parquet = pq.ParquetFile(path)
-        names = [name for name in ("text", "text_pair") if name in parquet.schema_arrow.names]
-        for batch in parquet.iter_batches(GROUP_ROWS, columns=names):
-            for row in zip(*(batch[name].to_pylist() for name in names), strict=True):
-                yield from row
+    for path in tqdm(shards(folder, text_set), desc=f"reading {text_set}", unit="shard", disable=not progress):
+        yield from read_shard(path)
+
+
+def read_shard(path: Path) -> Iterator[str]:
+    """Yield the texts of a shard, the two sides of a pair one after the other."""
+    parquet = pq.ParquetFile(path)
+    names = [name for name in ("text", "text_pair") if name in parquet.schema_arrow.names]
+    for batch in parquet.iter_batches(GROUP_ROWS, columns=names):
+        for row in zip(*(batch[name].to_pylist() for name in names), strict=True):
+            yield from row
 
 
 def write_text_sets(data: DataRecipe, folder: Path, *, space: LabelSpace, seed: int, progress: bool) -> dict[str, int]:

@@ -3,9 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from jsonargparse import auto_cli
-
 from hf_sparse.distillation.recipe import Recipe
+from hf_sparse.distillation.shares import read_recipe
 from hf_sparse.planning.corpus import CorpusSize, measure_corpus
 from hf_sparse.planning.estimate import Shape, estimate_bytes, estimate_stages
 from hf_sparse.planning.hardware import Hardware, load_hardware
@@ -40,11 +39,9 @@ def plan(
     Raises:
         ValueError: Something that is needed is not known, or the recipe makes no sense.
     """
-    if not Path(recipe).is_file():
-        raise ValueError(f"{recipe!r}: there is no such file; name the recipe that recipes/distill.py would be given")
     if processes < 1:
         raise ValueError(f"processes must be at least 1, got {processes}")
-    read: Recipe = auto_cli(Recipe, as_positional=False, args=["--config", recipe], exit_on_error=False)
+    read = read_recipe(recipe)
     machine = load_hardware(hardware)
     corpus = measure_corpus(read, num_texts=num_texts, words_per_text=words_per_text)
     labels, parameters = _teacher(read)
