@@ -5,7 +5,7 @@ vocabularies of 10,000 to 1,000,000 n-grams and batches of 16 to 4,096 texts; th
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Final
 
@@ -33,7 +33,8 @@ class CorpusSize:
     Attributes:
         train: Number of texts of D_train that are trained on.
         corpus: Number of texts of C.
-        held_out: Number of texts of validation and test sets.
+        validation: Number of texts on which checkpoints are scored.
+        test: Number of texts that only the report sees.
         characters: Mean of a text.
         words: Mean of a text.
         has_logits: Whether all texts come with the teacher's logits.
@@ -41,7 +42,8 @@ class CorpusSize:
 
     train: int
     corpus: int
-    held_out: int
+    validation: int
+    test: int
     characters: float
     words: float
     has_logits: bool
@@ -49,7 +51,7 @@ class CorpusSize:
     @property
     def num_texts(self) -> int:
         """All texts, each of which is labelled."""
-        return self.train + self.corpus + self.held_out
+        return self.train + self.corpus + self.validation + self.test
 
 
 def measure_corpus(recipe: Recipe, *, num_texts: int | None = None, words_per_text: float | None = None) -> CorpusSize:
@@ -83,7 +85,8 @@ def measure_corpus(recipe: Recipe, *, num_texts: int | None = None, words_per_te
     return CorpusSize(
         train=train,
         corpus=corpus,
-        held_out=validation + test,
+        validation=validation,
+        test=test,
         characters=characters,
         words=words,
         has_logits=bool(sources) and all(source.logits_path is not None for source in sources),
@@ -105,7 +108,7 @@ def distinct_rows(num_in_batch: float, num_ngrams: int) -> float:
 def _count(source: TextSet, key: str) -> int:
     rows = num_rows(source) if local_files(source.path) else source.limit
     if rows is None and local_files(source.path):
-        rows = sum(table.num_rows for table in read_rows(source))
+        rows = sum(table.num_rows for table in read_rows(replace(source, logits_path=None)))
     if rows is None:
         raise ValueError(
             f"how many texts {key} ({source.path!r}) has is not known before it is read; set {key}.limit, or give "
@@ -120,7 +123,7 @@ def _lengths(sources: list[TextSet]) -> tuple[float, float]:
     for source in sources:
         if not local_files(source.path):
             continue
-        tables = read_rows(source)
+        tables = read_rows(replace(source, logits_path=None))
         texts = [text for table in islice(tables, 1) for text in _both(table)][:_SAMPLE_TEXTS]
         characters += sum(map(len, texts))
         words += int(segment_texts(texts, "html").num_words.sum())

@@ -11,8 +11,8 @@ from hf_sparse.planning.corpus import CorpusSize, distinct_rows, ngrams_per_word
 from hf_sparse.planning.hardware import Hardware
 
 _FLOAT: Final = 4
-# Python, torch and the batches that wait.
-_PROCESS_BYTES: Final = 800_000_000
+# Python, torch, transformers and a window of texts.
+_PROCESS_BYTES: Final = 1_200_000_000
 # Measured: bytes of a file for each n-gram, of the tables that look n-grams up, and of the files of a counting in
 # bounded memory for each character of the corpus; a compressed shard of texts, and of half-precision logits.
 _VOCABULARY_BYTES: Final = 21
@@ -153,7 +153,7 @@ def estimate_training(
     received = received_bytes(shape, batch, batch_size=training.batch_size, optimizer=training.optimizer)
     weights, state = shape.rows * shape.columns * _FLOAT, shape.state_bytes(training.optimizer, shape.columns)
     evaluations = training.epochs * training.evals_per_epoch
-    held_out = evaluations * corpus.held_out / training.batch_size * max(step / 2, parts["extraction"])
+    scoring = evaluations * corpus.validation / training.batch_size * max(step / 2, parts["extraction"])
     checkpoints = steps * step / (60 * training.checkpoint_minutes) if training.checkpoint_minutes else steps
     writing = (evaluations * weights + checkpoints * (weights + state)) / hardware.disk_bandwidth
     return {
@@ -164,7 +164,7 @@ def estimate_training(
         "seconds_per_step_by_part": parts,
         "network_bytes_per_step": round(received) if shape.processes > 1 else 0,
         "network_bytes": round(received * steps * shape.processes) if shape.processes > 1 else 0,
-        "seconds": steps * step + held_out + writing,
+        "seconds": steps * step + scoring + writing,
     }
 
 
