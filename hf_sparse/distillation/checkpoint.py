@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from hf_sparse.distillation.exchange import Exchange
-from hf_sparse.distillation.tensor_folder import read_folder, read_own, write_folder
+from hf_sparse.distillation.tensor_folder import TensorFolder, read_own, write_folder
 from hf_sparse.files import remove_folder
 
 _STATE: Final = "state.json"
@@ -26,12 +26,12 @@ _ALONE: Final = Exchange(1, mode="replicated")
 class Checkpoint:
     """What was saved: the step, the tensors by name and the JSON-able rest.
 
-    Of tensors that are split by columns it has those of this process; `own` is what this process alone had, empty if
-    it was saved by another number of processes.
+    Of tensors that are split by columns it has those of this process; they are read when they are asked for. `own` is
+    what this process alone had, empty if it was saved by another number of processes.
     """
 
     step: int
-    tensors: dict[str, Tensor]
+    tensors: Mapping[str, Tensor]
     own: dict[str, Tensor]
     state: dict[str, Any]
 
@@ -65,7 +65,7 @@ def load_checkpoint(folder: Path, *, exchange: Exchange = _ALONE) -> Checkpoint 
     is_same_number = state.pop("num_processes") == exchange.num_processes
     return Checkpoint(
         step=state.pop("step"),
-        tensors=read_folder(found[-1], exchange.columns),
+        tensors=TensorFolder(found[-1], exchange.columns),
         own=read_own(found[-1], exchange.rank) if is_same_number else {},
         state=state,
     )
@@ -96,8 +96,9 @@ def restore_optimizer(prefix: str, optimizer: torch.optim.Optimizer, tensors: Ma
     """Put back what `optimizer_tensors` returned, each tensor on its parameter's device."""
     for index, parameter in enumerate(_parameters(optimizer)):
         start = f"{prefix}.{index}."
-        for key, value in tensors.items():
+        for key in tensors:
             if key.startswith(start):
+                value = tensors[key]
                 # AdamW keeps its step counter on the host.
                 device = value.device if value.dim() == 0 else parameter.device
                 optimizer.state[parameter][key.removeprefix(start)] = value.to(device)

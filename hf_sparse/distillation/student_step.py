@@ -8,7 +8,7 @@ whoever computes which part of it.
 """
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -123,17 +123,18 @@ class StudentStep:
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Go on from what `tensors` returned."""
-        tensors = {name.removeprefix(COLUMNS): value for name, value in checkpoint.tensors.items()}
-        self.restore_weights(tensors)
+        self.restore_weights(checkpoint.tensors)
+        names = {name.removeprefix(COLUMNS): name for name in checkpoint.tensors}
+        states = {plain: name for plain, name in names.items() if not plain.startswith(_MODEL)}
+        tensors = {plain: checkpoint.tensors[name] for plain, name in states.items()}
         restore_optimizer("rows", self._rows, tensors)
         restore_optimizer("head", self._head, tensors)
 
-    def restore_weights(self, tensors: dict[str, Tensor]) -> None:
-        """Put back what `weights` returned."""
-        plain = {name.removeprefix(COLUMNS): value for name, value in tensors.items()}
-        self.model.load_state_dict(
-            {name.removeprefix(_MODEL): value for name, value in plain.items() if name.startswith(_MODEL)}
-        )
+    def restore_weights(self, tensors: Mapping[str, Tensor]) -> None:
+        """Put back what `weights` returned, one after the other: the table does not fit into memory twice."""
+        with torch.no_grad():
+            for name, weight in self.weights().items():
+                weight.copy_(tensors[name])
 
     def _linear_step(self, parts: Sequence[StudentBatch]) -> tuple[Tensor, Iterable[RowGradient]]:
         scale = 1.0 / (1.0 - self._recipe.ngram_dropout) if self._pooling == "sum" else 1.0

@@ -150,7 +150,8 @@ def _write_shards(model: SparseNgramForSequenceClassification, blocks: Iterator[
     (folder / _SINGLE).rename(folder / _SHARD.format(total, total))
     num_bytes = sum(value.nbytes for value in head.values())
     num_weights = sum(value.numel() for value in head.values())
-    for index, block in enumerate(blocks):
+    for index in range(total - 1):
+        block = next(blocks)  # `enumerate` would hold on to the one before
         name, shard = _BLOCK.format(index), _SHARD.format(index + 1, total)
         save_file({name: block.contiguous()}, folder / shard, metadata={"format": "pt"})
         weight_map[name] = shard

@@ -211,7 +211,7 @@ def _resume(model: PreTrainedModel, optimizer: torch.optim.Optimizer, folder: Pa
     if checkpoint is None:
         return 0
     prefix = "model."
-    weights = {n.removeprefix(prefix): value for n, value in checkpoint.tensors.items() if n.startswith(prefix)}
+    weights = {n.removeprefix(prefix): checkpoint.tensors[n] for n in checkpoint.tensors if n.startswith(prefix)}
     model.load_state_dict(weights)
     restore_optimizer("adam", optimizer, checkpoint.tensors)
     restore_random_state(checkpoint.tensors)

@@ -7,7 +7,7 @@ from as many files as they are in. safetensors, never pickle.
 """
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -70,23 +70,47 @@ def write_folder(
     exchange.wait()
 
 
-def read_folder(folder: Path, columns: tuple[int, int]) -> dict[str, Tensor]:
-    """Return what all processes share, and some columns of what is split, whoever wrote them.
+class TensorFolder(Mapping[str, Tensor]):
+    """What all processes share, and some columns of what is split, whoever wrote them; read when it is asked for.
 
-    Raises:
-        ValueError: If some of the columns are in no file.
+    Args:
+        folder: What `write_folder` has written.
+        columns: First column that is wanted, and that behind the last.
     """
-    tensors: dict[str, Tensor] = {}
-    with safe_open(folder / _SHARED, framework="pt") as file:
-        for name in file.keys():  # noqa: SIM118 (it is no dictionary)
-            whole = file.get_slice(name)
-            tensors[name] = whole[:, slice(*columns)] if name.startswith(COLUMNS) else file.get_tensor(name)
-    split = sorted(folder.glob(_SPLIT.format("*", "*")))
-    if split:
-        with safe_open(split[0], framework="pt") as file:
-            names = list(file.keys())
-        tensors |= {name: read_columns(folder, name, columns) for name in names}
-    return tensors
+
+    def __init__(self, folder: Path, columns: tuple[int, int]) -> None:
+        self._folder = folder
+        self._columns = columns
+        with safe_open(folder / _SHARED, framework="pt") as file:
+            self._shared = list(file.keys())
+        self._split: list[str] = []
+        for path in sorted(folder.glob(_SPLIT.format("*", "*")))[:1]:
+            with safe_open(path, framework="pt") as file:
+                self._split = list(file.keys())
+
+    def __iter__(self) -> Iterator[str]:
+        return iter([*self._shared, *self._split])
+
+    def __len__(self) -> int:
+        return len(self._shared) + len(self._split)
+
+    def __getitem__(self, name: str) -> Tensor:
+        """Read a tensor.
+
+        Raises:
+            KeyError: There is none of this name.
+            ValueError: If some of its columns are in no file.
+        """
+        if name in self._split:
+            return read_columns(self._folder, name, self._columns)
+        if name not in self._shared:
+            raise KeyError(name)
+        with safe_open(self._folder / _SHARED, framework="pt") as file:
+            if name.startswith(COLUMNS):
+                columns: Tensor = file.get_slice(name)[:, slice(*self._columns)]
+                return columns
+            whole: Tensor = file.get_tensor(name)
+            return whole
 
 
 def read_columns(folder: Path, name: str, columns: tuple[int, int]) -> Tensor:

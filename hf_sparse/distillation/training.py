@@ -31,7 +31,7 @@ from hf_sparse.distillation.recipe import ProblemType, TrainingRecipe
 from hf_sparse.distillation.stream import TextStream
 from hf_sparse.distillation.student_step import StudentStep
 from hf_sparse.distillation.student_weights import save_student
-from hf_sparse.distillation.tensor_folder import read_folder, write_folder
+from hf_sparse.distillation.tensor_folder import TensorFolder, write_folder
 from hf_sparse.evaluation.metrics import PRIMARY_METRIC, score
 from hf_sparse.student import SparseNgramForSequenceClassification
 
@@ -275,7 +275,7 @@ class StudentTrainer:
         return step_folder(self.folder / BEST, progress.best_step)
 
     def _load_best(self, progress: _Progress) -> None:
-        self._step.restore_weights(read_folder(self._best_folder(progress), self._exchange.columns))
+        self._step.restore_weights(TensorFolder(self._best_folder(progress), self._exchange.columns))
 
     def _log(self, values: dict[str, Any]) -> None:
         if not self.accelerator.is_main_process:

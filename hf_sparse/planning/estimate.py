@@ -155,7 +155,9 @@ def estimate_training(
     evaluations = training.epochs * training.evals_per_epoch
     scoring = evaluations * corpus.validation / training.batch_size * max(step / 2, parts["extraction"])
     checkpoints = steps * step / (60 * training.checkpoint_minutes) if training.checkpoint_minutes else steps
-    writing = (evaluations * weights + checkpoints * (weights + state)) / hardware.disk_bandwidth
+    # The best weights are written at each evaluation, at worst, read in the end, and saved as the student's.
+    writing = ((evaluations + 2) * weights + checkpoints * (weights + state)) / hardware.disk_bandwidth
+    beginning = weights / hardware.initialisation
     return {
         "steps": steps,
         "ngrams_per_step": round(batch.ngrams),
@@ -164,7 +166,7 @@ def estimate_training(
         "seconds_per_step_by_part": parts,
         "network_bytes_per_step": round(received) if shape.processes > 1 else 0,
         "network_bytes": round(received * steps * shape.processes) if shape.processes > 1 else 0,
-        "seconds": steps * step + scoring + writing,
+        "seconds": beginning + steps * step + scoring + writing,
     }
 
 

@@ -25,6 +25,7 @@ class Hardware:
         reading: Characters that the first process writes into shards of texts.
         counting: Characters of which the n-grams are counted, on one machine.
         teacher_flops: Floating-point operations of a teacher that labels.
+        initialisation: Bytes of random weights that a process makes.
         disk_bandwidth: Bytes that a process writes to files.
         network_bandwidth: Bytes that a process receives from other nodes.
         local_bandwidth: Bytes that a process receives from others of its node.
@@ -42,6 +43,7 @@ class Hardware:
     reading: float
     counting: float
     teacher_flops: float
+    initialisation: float
     disk_bandwidth: float
     network_bandwidth: float
     local_bandwidth: float

@@ -75,8 +75,8 @@ def test_saved_by_one_process_loads_as_ever(config: SparseNgramConfig, tmp_path:
 
 
 def test_size_of_blocks() -> None:
-    assert default_block_rows(64) == default_block_rows(256) == 1 << 20
-    assert default_block_rows(1000) == 1 << 18
+    assert default_block_rows(64) == default_block_rows(128) == 1 << 20
+    assert default_block_rows(1000) == 1 << 17
     assert default_block_rows(1 << 40) == 1
     config = SparseNgramConfig(vocab_size=30, embedding_size=3, block_rows=8)
     block = initial_block(config, 3, seed=0, columns=(1, 3))
