@@ -1,6 +1,10 @@
 """Text sets as shards, and the teacher's logits beside them: every text once, in order."""
 
 import json
+import subprocess
+import sys
+import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -160,3 +164,41 @@ def test_other_number_of_outputs_is_refused(tmp_path: Path) -> None:
     write(tmp_path, train=source(tmp_path, "train", 10))
     with pytest.raises(ValueError, match="the teacher has 3 outputs, but the task has 2"):
         label_texts(LengthTeacher(3), tmp_path / "texts", tmp_path, num_labels=2, progress=False)  # type: ignore[arg-type]
+
+
+def start_labelling(folder: Path, num_processes: int, *, sleep: float) -> list["subprocess.Popen[bytes]"]:
+    command = [sys.executable, "-m", "tests.distillation.label_worker", str(folder)]
+    root = Path(__file__).parents[2]
+    return [
+        subprocess.Popen([*command, str(rank), str(num_processes), str(sleep)], cwd=root)
+        for rank in range(num_processes)
+    ]
+
+
+@pytest.mark.parametrize("num_killed", [1, 2])
+@pytest.mark.parametrize("num_processes", [1, 3])
+def test_killed_processes_lose_a_part_each(tmp_path: Path, num_killed: int, num_processes: int) -> None:
+    """Others go on, more or fewer: nothing is lost, and no text is asked twice but those of the parts in the making."""
+    counts = write(tmp_path, train=source(tmp_path, "train", 60), corpus=[source(tmp_path, "corpus", 70)])
+    (tmp_path / "label").mkdir()
+    asked = tmp_path / "asked"
+    running = start_labelling(tmp_path, 2, sleep=0.1)
+    end = time.monotonic() + 60
+    while not asked.exists() or len(asked.read_text().splitlines()) < 40:
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    for process in running[:num_killed]:
+        process.kill()
+    assert [process.wait(timeout=60) for process in running] == [-9] * num_killed + [0] * (2 - num_killed)
+    assert len(list((tmp_path / "label").glob("*.parquet"))) < len(list((tmp_path / "texts").glob("*.parquet")))
+    again = start_labelling(tmp_path, num_processes, sleep=0.0)
+    assert [process.wait(timeout=60) for process in again] == [0] * num_processes
+    texts_asked = Counter(asked.read_text().splitlines())
+    assert set(texts_asked) == {text for name in counts for text in read_texts(tmp_path / "texts", name)}
+    assert sum(count - 1 for count in texts_asked.values()) <= 5 * num_killed
+    for name in counts:
+        expected = [[len(text), int(text[-1])] for text in read_texts(tmp_path / "texts", name)]
+        np.testing.assert_array_equal(
+            read_logits(tmp_path / "label", name).reshape(-1, 2), np.reshape(expected, (-1, 2))
+        )
+    assert not list((tmp_path / "label").glob("*.npy"))
