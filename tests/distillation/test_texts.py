@@ -175,10 +175,9 @@ def start_labelling(folder: Path, num_processes: int, *, sleep: float) -> list["
     ]
 
 
-@pytest.mark.parametrize("num_killed", [1, 2])
-@pytest.mark.parametrize("num_processes", [1, 3])
+@pytest.mark.parametrize(("num_killed", "num_processes"), [(1, 3), (2, 1)])
 def test_killed_processes_lose_a_part_each(tmp_path: Path, num_killed: int, num_processes: int) -> None:
-    """Others go on, more or fewer: nothing is lost, and no text is asked twice but those of the parts in the making."""
+    """Others go on, more or fewer: nothing is lost, and no text is asked twice but those of a part in the making."""
     counts = write(tmp_path, train=source(tmp_path, "train", 60), corpus=[source(tmp_path, "corpus", 70)])
     (tmp_path / "label").mkdir()
     asked = tmp_path / "asked"
