@@ -19,7 +19,7 @@ from hf_sparse.compression.measure import (
 from hf_sparse.compression.prune import Criterion, ngrams_for_size, prune_student
 from hf_sparse.compression.quantise import quantise
 from hf_sparse.compression.retrain import Whole, retrain
-from hf_sparse.distillation.recipe import TextSet
+from hf_sparse.distillation.recipe_data import TextSet
 from hf_sparse.files import parse_size, replace_folder
 from hf_sparse.student.modeling_sparse_ngram import SparseNgramForSequenceClassification
 from hf_sparse.student.tokenization_sparse_ngram import SparseNgramTokenizer

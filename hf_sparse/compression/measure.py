@@ -8,7 +8,7 @@ import numpy.typing as npt
 import torch
 from transformers import PreTrainedConfig
 
-from hf_sparse.distillation.recipe import TextSet
+from hf_sparse.distillation.recipe_data import TextSet
 from hf_sparse.distillation.sources import read_rows
 from hf_sparse.student.modeling_sparse_ngram import SparseNgramForSequenceClassification
 from hf_sparse.student.tokenization_sparse_ngram import SparseNgramTokenizer

@@ -20,7 +20,8 @@ from tqdm.auto import tqdm
 from hf_sparse.compression.fold import frozen
 from hf_sparse.compression.measure import predict_logits
 from hf_sparse.distillation.batches import BatchMaker
-from hf_sparse.distillation.recipe import TextSet, TrainingRecipe
+from hf_sparse.distillation.recipe import TrainingRecipe
+from hf_sparse.distillation.recipe_data import TextSet
 from hf_sparse.distillation.sources import read_rows
 from hf_sparse.distillation.stream import TextShard, TextStream
 from hf_sparse.distillation.texts import GROUP_ROWS

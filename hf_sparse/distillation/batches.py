@@ -14,7 +14,7 @@ from torch import Tensor
 
 from hf_sparse.distillation.dropout import drop_ngrams
 from hf_sparse.distillation.losses import IGNORED_LABEL
-from hf_sparse.distillation.recipe import ProblemType
+from hf_sparse.distillation.recipe_data import ProblemType
 from hf_sparse.distillation.stream import TextBatch
 
 Item = TypeVar("Item")

@@ -7,7 +7,9 @@ all-to-all hands each text's whole vector to the process of the text; the gradie
 gathered, so that all processes make the same update. What is sent depends on the batch, not on the number of rows.
 """
 
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
@@ -17,8 +19,10 @@ import torch.distributed as dist
 from torch import Tensor
 
 TableMode = Literal["split", "replicated"]
-# Columns of a row that are worth a read of their own: a cache line of float32.
-FEWEST_COLUMNS = 16
+# torch 2.13 renamed it.
+_all_gather_tensor = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
+# Columns of float32 that are worth a read of their own: the 32 bytes that a GPU reads at least.
+FEWEST_COLUMNS = 8
 
 
 def column_ranges(width: int, num_processes: int) -> list[tuple[int, int]]:
@@ -34,7 +38,7 @@ def table_mode(width: int, num_processes: int, *, linear: bool, wanted: str = "a
         width: Columns D of the table.
         num_processes: W.
         linear: Whether pooling is by mean or sum.
-        wanted: "split", "replicated", or "auto": split where that leaves each process 16 columns.
+        wanted: "split", "replicated", or "auto": split where that leaves each process 8 columns.
 
     Raises:
         ValueError: If this table cannot be held so by several processes.
@@ -69,6 +73,19 @@ class Gathered:
     num_texts: list[int]
 
 
+@dataclass(kw_only=True)
+class Traffic:
+    """What the exchange took of one process.
+
+    Attributes:
+        bytes: Sent to others.
+        seconds: In collective calls: for sending, and for processes that were not there yet.
+    """
+
+    bytes: int = 0
+    seconds: float = 0.0
+
+
 class Exchange:
     """The exchange of one process among W; with one process nothing is sent and nothing is copied.
 
@@ -86,18 +103,17 @@ class Exchange:
         ranges = column_ranges(width, num_processes) if mode == "split" else [(0, width)] * num_processes
         self.columns = ranges[rank]
         self._widths = [stop - start for start, stop in ranges]
-        # Sent by this process since the count was last asked for.
-        self._bytes = 0
+        self._traffic = Traffic()
 
     @property
     def is_split(self) -> bool:
         """Whether this process has a part of the columns only."""
         return self.mode == "split" and self.num_processes > 1
 
-    def take_bytes(self) -> int:
-        """Return the bytes that this process has sent to others since the last call."""
-        sent, self._bytes = self._bytes, 0
-        return sent
+    def take_traffic(self) -> Traffic:
+        """Return what the exchange took since the last call."""
+        traffic, self._traffic = self._traffic, Traffic()
+        return traffic
 
     def gather(self, ids: Tensor, lengths: Tensor) -> Gathered:
         """Return the n-grams of all processes' texts."""
@@ -144,9 +160,9 @@ class Exchange:
     def add(self, values: Tensor) -> Tensor:
         """Add a tensor up over all processes, in place."""
         if self.num_processes > 1:
-            dist.all_reduce(values)
             # A ring sends each value on twice, but for the share that is a process's own.
-            self._bytes += 2 * values.nbytes * (self.num_processes - 1) // self.num_processes
+            with self._counted(2 * values.nbytes * (self.num_processes - 1) // self.num_processes):
+                dist.all_reduce(values)
         return values
 
     def gather_rows(self, rows: Tensor) -> Tensor:
@@ -170,12 +186,19 @@ class Exchange:
     def _all_gather(self, values: Tensor) -> Tensor:
         """Return the values of all processes, stacked."""
         found = values.new_empty(self.num_processes, *values.shape)
-        dist.all_gather_into_tensor(found.view(-1), values.contiguous().view(-1))
-        self._bytes += values.nbytes * (self.num_processes - 1)
+        with self._counted(values.nbytes * (self.num_processes - 1)):
+            _all_gather_tensor(found.view(-1), values.contiguous().view(-1))
         return found
 
     def _all_to_all(self, values: Tensor, sent: list[int], received: list[int]) -> Tensor:
         found = values.new_empty(sum(received))
-        dist.all_to_all_single(found, values.contiguous(), received, sent)
-        self._bytes += (values.numel() - sent[self.rank]) * values.element_size()
+        with self._counted((values.numel() - sent[self.rank]) * values.element_size()):
+            dist.all_to_all_single(found, values.contiguous(), received, sent)
         return found
+
+    @contextmanager
+    def _counted(self, num_bytes: int) -> Iterator[None]:
+        began = time.monotonic()
+        yield
+        self._traffic.seconds += time.monotonic() - began
+        self._traffic.bytes += num_bytes

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from hf_sparse.distillation.recipe import ProblemType
+from hf_sparse.distillation.recipe_data import ProblemType
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from hf_sparse.distillation.recipe import ProblemType
+from hf_sparse.distillation.recipe_data import ProblemType
 
 IGNORED_LABEL = -100
 

@@ -14,8 +14,9 @@ import torch
 
 import hf_sparse
 from hf_sparse.distillation.label_space import LabelSpace, SeenLabels
-from hf_sparse.distillation.recipe import ProblemType, Recipe, TrainingRecipe
+from hf_sparse.distillation.recipe import Recipe, TrainingRecipe
 from hf_sparse.distillation.recipe_checks import has_training
+from hf_sparse.distillation.recipe_data import ProblemType
 from hf_sparse.distillation.sources import class_names, source_fingerprint
 from hf_sparse.distillation.stages import Stage
 from hf_sparse.distillation.teacher import (

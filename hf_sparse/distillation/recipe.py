@@ -9,86 +9,11 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 from hf_sparse.distillation.recipe_checks import ABOVE_ZERO, BELOW_ONE, check_bounds, check_recipe
+from hf_sparse.distillation.recipe_data import DataRecipe
 
-ProblemType = Literal["single_label_classification", "multi_label_classification", "regression"]
 StageName = Literal[
     "texts", "vocabulary", "teacher", "label", "distil", "fine_tune", "from_scratch", "evaluate", "save"
 ]
-
-
-@dataclass(kw_only=True)
-class TextSet:
-    """A set of texts: local Parquet, CSV, TSV, JSON Lines or plain text files, or a data set on the Hub.
-
-    Attributes:
-        path: File, glob pattern or folder; otherwise the id of a data set on the Hub.
-        name: Configuration of a Hub data set.
-        split: Split of a Hub data set.
-        revision: Revision of a Hub data set.
-        streaming: Stream a Hub data set instead of downloading it first.
-        text_column: Column of the text.
-        text_pair_column: Column of the second text of a pair.
-        label_column: Column of the label: an integer, a string, a list of those (multi-label) or a number
-            (regression).
-        logits_path: Parquet file(s) with the teacher's logits of these texts in the same row order (columns
-            `logit_0`, `logit_1`, ... or one list column `logits`); the teacher is then not asked again.
-        limit: Use only the first so many rows.
-    """
-
-    path: str
-    name: str | None = None
-    split: str | None = None
-    revision: str | None = None
-    streaming: bool = False
-    text_column: str = "text"
-    text_pair_column: str | None = None
-    label_column: str | None = None
-    logits_path: str | None = None
-    limit: int | None = None
-
-
-@dataclass(kw_only=True)
-class DataRecipe:
-    """The texts of a run.
-
-    Attributes:
-        train: D_train, the labelled texts; may be left out when a fine-tuned teacher is distilled on a corpus alone.
-        corpus: C, texts without labels that the teacher labels.
-        validation: Texts on which checkpoints and stages are chosen; null holds `validation_size` out of `train`
-            (out of the corpus where there is no `train`).
-        test: Texts that only the report sees.
-        validation_size: Number of texts held out when `validation` is null; at most a fifth is taken.
-        problem_type: What the labels are; null takes it from the teacher's config, or from D_train when the teacher
-            has no head (lists are multi-label, fractions a regression).
-        labels: Names of the labels, from the value in the label column to the name, in the order of their ids
-            (`{1: world, 2: sports}`); null takes the teacher's names, or those in the data when it has no head.
-    """
-
-    train: TextSet | None = None
-    corpus: list[TextSet] = field(default_factory=list)
-    validation: TextSet | None = None
-    test: TextSet | None = None
-    validation_size: int = 5000
-    problem_type: ProblemType | None = None
-    labels: dict[int | str, str] | None = None
-
-    def __post_init__(self) -> None:
-        check_bounds("data", self, validation_size=(0, math.inf))
-        for name, text_set in self.text_sets().items():
-            check_bounds(f"data.{name}", text_set, limit=(1, math.inf))
-        if self.labels is not None:  # YAML reads 0 as a number; written out again it is the same key
-            self.labels = {str(value): name for value, name in self.labels.items()}
-
-    def text_sets(self) -> dict[str, TextSet]:
-        """Return the text sets that the recipe names, by their key below `data`."""
-        named = {"train": self.train, "validation": self.validation, "test": self.test}
-        named |= {f"corpus[{index}]": source for index, source in enumerate(self.corpus)}
-        return {name: source for name, source in named.items() if source is not None}
-
-    @property
-    def has_gold_labels(self) -> bool:
-        """Whether D_train has labels."""
-        return self.train is not None and self.train.label_column is not None
 
 
 @dataclass(kw_only=True)
@@ -330,7 +255,7 @@ class Recipe:
         evaluate: The report.
         seed: Of every random choice.
         table: How several processes hold the student's table: "split" by columns, "replicated", or "auto", which
-            splits it where each process gets at least 16 columns. The student is the same.
+            splits it where each process gets at least 8 columns. The student is the same.
         stages: Run only these; null runs all that are not there yet.
         num_processes: Fail unless so many processes were launched; null takes any number.
         trackers: Names of Accelerate trackers (`tensorboard`, `wandb`, ...); `metrics.jsonl` is always written.

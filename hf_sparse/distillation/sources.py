@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from huggingface_hub import constants, hf_hub_download
 from huggingface_hub.file_download import repo_folder_name
 
-from hf_sparse.distillation.recipe import TextSet
+from hf_sparse.distillation.recipe_data import TextSet
 from hf_sparse.files import file_sha256
 
 BATCH_ROWS = 1024

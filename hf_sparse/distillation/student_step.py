@@ -19,7 +19,8 @@ from hf_sparse.distillation.batches import StudentBatch
 from hf_sparse.distillation.checkpoint import Checkpoint, optimizer_tensors, restore_optimizer
 from hf_sparse.distillation.exchange import Exchange
 from hf_sparse.distillation.losses import mixed_loss
-from hf_sparse.distillation.recipe import ProblemType, TrainingRecipe
+from hf_sparse.distillation.recipe import TrainingRecipe
+from hf_sparse.distillation.recipe_data import ProblemType
 from hf_sparse.distillation.row_optimizer import (
     LazyAdam,
     PooledGradient,

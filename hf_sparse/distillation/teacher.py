@@ -13,7 +13,8 @@ from safetensors import SafetensorError
 from tqdm.auto import tqdm
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel
 
-from hf_sparse.distillation.recipe import ProblemType, TeacherRecipe
+from hf_sparse.distillation.recipe import TeacherRecipe
+from hf_sparse.distillation.recipe_data import ProblemType
 from hf_sparse.files import file_sha256
 
 logger = logging.getLogger(__name__)

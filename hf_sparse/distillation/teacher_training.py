@@ -31,7 +31,8 @@ from hf_sparse.distillation.checkpoint import (
     save_checkpoint,
 )
 from hf_sparse.distillation.losses import gold_loss
-from hf_sparse.distillation.recipe import ProblemType, TeacherRecipe
+from hf_sparse.distillation.recipe import TeacherRecipe
+from hf_sparse.distillation.recipe_data import ProblemType
 from hf_sparse.distillation.teacher import TeacherEncoder
 from hf_sparse.files import whole_file
 

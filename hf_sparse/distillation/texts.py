@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from tqdm.auto import tqdm
 
 from hf_sparse.distillation.label_space import LabelSpace
-from hf_sparse.distillation.recipe import DataRecipe, TextSet
+from hf_sparse.distillation.recipe_data import DataRecipe, TextSet
 from hf_sparse.distillation.sources import class_names, read_rows
 
 logger = logging.getLogger(__name__)

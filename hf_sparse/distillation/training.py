@@ -27,7 +27,8 @@ from hf_sparse.distillation.checkpoint import (
 )
 from hf_sparse.distillation.exchange import Exchange
 from hf_sparse.distillation.losses import has_label
-from hf_sparse.distillation.recipe import ProblemType, TrainingRecipe
+from hf_sparse.distillation.recipe import TrainingRecipe
+from hf_sparse.distillation.recipe_data import ProblemType
 from hf_sparse.distillation.stream import TextStream
 from hf_sparse.distillation.student_step import StudentStep
 from hf_sparse.distillation.student_weights import save_student
@@ -209,7 +210,9 @@ class StudentTrainer:
             line = {"step": progress.step, "loss": float(np.mean(progress.losses)), "seconds": progress.seconds}
             line["seconds_waited"] = progress.waited
             if self._exchange.num_processes > 1:
-                line["bytes_sent"] = self._exchange.take_bytes() / len(progress.losses)
+                traffic = self._exchange.take_traffic()
+                line["seconds_exchanged"] = traffic.seconds
+                line["bytes_sent"] = traffic.bytes / len(progress.losses)
             self._log(line)
             progress.losses, progress.seconds, progress.waited = [], 0.0, 0.0
 

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from sklearn import metrics as sklearn_metrics
 
-from hf_sparse.distillation.recipe import ProblemType
+from hf_sparse.distillation.recipe_data import ProblemType
 
 Array = npt.NDArray[Any]
 

@@ -11,7 +11,8 @@ from typing import Final
 
 import pyarrow as pa
 
-from hf_sparse.distillation.recipe import Recipe, TextSet
+from hf_sparse.distillation.recipe import Recipe
+from hf_sparse.distillation.recipe_data import TextSet
 from hf_sparse.distillation.sources import local_files, num_rows, read_rows
 from hf_sparse.student.words_sparse_ngram import segment_texts
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from hf_sparse.distillation.exchange import FEWEST_COLUMNS
 from hf_sparse.distillation.recipe import Recipe
 from hf_sparse.distillation.shares import read_recipe
 from hf_sparse.planning.corpus import CorpusSize, measure_corpus
@@ -125,8 +126,8 @@ def _warnings(sizes: dict[str, int], shape: Shape, hardware: Hardware, corpus: C
         )
     if sizes["disk"] > hardware.disk:
         found.append(f"the run needs {_size(sizes['disk'])} of disk but has {_size(hardware.disk)}")
-    if shape.is_split and shape.columns < 16:
-        found.append(f"each process has {shape.columns} columns: a cache line has 16; launch fewer processes")
+    if shape.is_split and shape.columns < FEWEST_COLUMNS:
+        found.append(f"each process has {shape.columns} columns, fewer than are read at once; launch fewer processes")
     if corpus.corpus + corpus.train == 0:
         found.append("there are no texts to train on")
     return found

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from hf_sparse.distillation.recipe import TextSet
+from hf_sparse.distillation.recipe_data import TextSet
 from hf_sparse.distillation.resources import peak_memory
 from hf_sparse.distillation.sources import num_rows, read_rows
 from hf_sparse.files import disk_full_named, remove_folder, replace_folder, write_json

@@ -39,7 +39,7 @@ def count_theirs(arguments: argparse.Namespace, output: Path) -> None:
     import numpy as np
     from sklearn.feature_extraction.text import CountVectorizer
 
-    from hf_sparse.distillation.recipe import TextSet
+    from hf_sparse.distillation.recipe_data import TextSet
     from hf_sparse.distillation.sources import read_rows
 
     source = TextSet(path=arguments.texts, text_column=arguments.text_column)

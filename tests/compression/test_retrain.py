@@ -12,7 +12,7 @@ from hf_sparse.compression import compress
 from hf_sparse.compression.measure import predict_logits
 from hf_sparse.compression.prune import prune_student
 from hf_sparse.compression.retrain import Whole, retrain
-from hf_sparse.distillation.recipe import TextSet
+from hf_sparse.distillation.recipe_data import TextSet
 from hf_sparse.runtime import NgramClassifier
 from hf_sparse.student import SparseNgramConfig, SparseNgramForSequenceClassification, SparseNgramTokenizer
 from hf_sparse.vocabulary import count_ngrams

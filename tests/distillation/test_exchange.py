@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from hf_sparse.distillation.exchange import Exchange, column_ranges, table_mode
+from hf_sparse.distillation.exchange import Exchange, Traffic, column_ranges, table_mode
 from hf_sparse.student import SparseNgramForSequenceClassification
 
 ROOT = Path(__file__).parents[2]
@@ -147,9 +147,9 @@ def test_columns_are_shared_out(width: int, num_processes: int) -> None:
 
 
 def test_how_a_table_is_held() -> None:
-    assert table_mode(32, 2, linear=True) == "split"
-    assert table_mode(31, 2, linear=True) == "replicated"
-    assert table_mode(31, 2, linear=True, wanted="split") == "split"
+    assert table_mode(16, 2, linear=True) == "split"
+    assert table_mode(15, 2, linear=True) == "replicated"
+    assert table_mode(15, 2, linear=True, wanted="split") == "split"
     assert table_mode(1000, 2, linear=True, wanted="replicated") == "replicated"
     assert table_mode(64, 1, linear=False) == "split"
     with pytest.raises(ValueError, match="max and attentive pooling train on one"):
@@ -168,4 +168,4 @@ def test_one_process_sends_and_copies_nothing() -> None:
         assert method(vectors, gathered.num_texts) is vectors
     assert exchange.add(vectors) is vectors
     assert exchange.gather_rows(vectors) is vectors
-    assert exchange.take_bytes() == 0
+    assert exchange.take_traffic() == Traffic()

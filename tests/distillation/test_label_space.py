@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from hf_sparse.distillation.label_space import LabelSpace, SeenLabels
-from hf_sparse.distillation.recipe import ProblemType
+from hf_sparse.distillation.recipe_data import ProblemType
 
 SINGLE: ProblemType = "single_label_classification"
 MULTI: ProblemType = "multi_label_classification"

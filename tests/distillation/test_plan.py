@@ -12,15 +12,8 @@ import pytest
 import torch
 
 from hf_sparse.distillation.plan import RunPlan
-from hf_sparse.distillation.recipe import (
-    DataRecipe,
-    FineTuneRecipe,
-    LabelRecipe,
-    Recipe,
-    TeacherRecipe,
-    TextSet,
-    VocabularyRecipe,
-)
+from hf_sparse.distillation.recipe import FineTuneRecipe, LabelRecipe, Recipe, TeacherRecipe, VocabularyRecipe
+from hf_sparse.distillation.recipe_data import DataRecipe, TextSet
 from tests.tiny_task import make_rows, make_teacher, write_rows
 
 STAGES = ("texts", "vocabulary", "teacher", "label", "distil", "fine_tune", "from_scratch", "evaluate")

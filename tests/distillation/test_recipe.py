@@ -8,7 +8,6 @@ import jsonargparse
 import pytest
 
 from hf_sparse.distillation.recipe import (
-    DataRecipe,
     DistilRecipe,
     EvaluateRecipe,
     FineTuneRecipe,
@@ -17,8 +16,8 @@ from hf_sparse.distillation.recipe import (
     Recipe,
     StudentRecipe,
     TeacherRecipe,
-    TextSet,
 )
+from hf_sparse.distillation.recipe_data import DataRecipe, TextSet
 
 GOLD = TextSet(path="train.csv", label_column="label")
 

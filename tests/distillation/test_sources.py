@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from huggingface_hub import constants
 
-from hf_sparse.distillation.recipe import TextSet
+from hf_sparse.distillation.recipe_data import TextSet
 from hf_sparse.distillation.sources import class_names, local_files, read_rows, source_fingerprint
 
 # What readers like to change: missing-value words, numbers, quotes, line ends, commas, tabs, nothing at all.

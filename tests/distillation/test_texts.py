@@ -17,7 +17,7 @@ import pytest
 from hf_sparse.distillation import labelling, texts
 from hf_sparse.distillation.label_space import LabelSpace
 from hf_sparse.distillation.labelling import has_given_logits, label_texts, read_logits
-from hf_sparse.distillation.recipe import DataRecipe, TextSet
+from hf_sparse.distillation.recipe_data import DataRecipe, TextSet
 from hf_sparse.distillation.texts import num_texts, read_texts, shards, write_text_sets
 
 SPACE = LabelSpace.from_names(["even", "odd"], problem_type="single_label_classification", origin="a test")

@@ -8,7 +8,8 @@ import pytest
 import yaml
 
 from hf_sparse import cli
-from hf_sparse.distillation.recipe import DataRecipe, Recipe, StudentRecipe, TeacherRecipe, TextSet, VocabularyRecipe
+from hf_sparse.distillation.recipe import Recipe, StudentRecipe, TeacherRecipe, VocabularyRecipe
+from hf_sparse.distillation.recipe_data import DataRecipe, TextSet
 from hf_sparse.distillation.student_weights import new_student
 from hf_sparse.planning.corpus import distinct_rows, measure_corpus, ngrams_per_word
 from hf_sparse.planning.estimate import Batch, Shape, received_bytes
