@@ -27,7 +27,8 @@ class VocabularyRecipe:
             texts out of the published vocabulary.
         word_rule: "words", "sklearn" or "hf:<repo or folder>".
         clean: "html", "none", or null for the word rule's own default.
-        include_train: Count D_train; false takes the vocabulary from C alone (the privacy setting).
+        include_train: Count D_train; false takes the vocabulary from C alone: the privacy setting, which allows no
+            training of the student on D_train either.
         memory: How much memory the counting may use, such as 2GB; the rest goes to files. null keeps all in memory.
         file: Vocabulary that `hf-sparse vocabulary` has written, file or folder; nothing is counted then.
     """
@@ -193,8 +194,8 @@ class DistilRecipe(TrainingRecipe):
     """Distillation on C and D_train.
 
     Attributes:
-        include_train: Distil on D_train too; false is the paper's privacy setting, which allows no fine-tuning
-            on D_train either.
+        include_train: Distil on D_train too; false distils on the corpus alone, as in the privacy setting, or for
+            another domain on whose D_train the student is fine-tuned afterwards.
     """
 
     stage_name = "distil"

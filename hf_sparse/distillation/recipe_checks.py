@@ -38,10 +38,11 @@ def check_recipe(recipe: "Recipe") -> None:
             a student by.
     """
     fine_tunes = has_training(recipe, recipe.fine_tune)
-    if not recipe.distil.include_train and fine_tunes:
+    if not recipe.vocabulary.include_train and (recipe.distil.include_train or fine_tunes):
+        reached = "fine_tune.epochs: 0" if fine_tunes else "distil.include_train: false"
         raise ValueError(
-            f"distil.include_train is false, but fine_tune.epochs is {recipe.fine_tune.epochs}: fine-tuning would put "
-            "D_train into the student after all; set fine_tune.epochs: 0, or distil.include_train: true"
+            "vocabulary.include_train is false, which keeps the words of D_train private, but the student would be "
+            f"trained on D_train after all; set {reached}, or vocabulary.include_train: true"
         )
     if recipe.distil.epochs == 0 and not fine_tunes:
         raise ValueError(

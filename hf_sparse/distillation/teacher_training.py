@@ -167,7 +167,7 @@ def _train(
     accelerator: Accelerator,
 ) -> None:
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(trained, lr=lr, weight_decay=recipe.weight_decay)
+    optimizer = torch.optim.AdamW(trained, lr=lr, weight_decay=recipe.weight_decay, fused=True)
     per_epoch = math.ceil(len(labels) / recipe.batch_size)
     total = recipe.epochs * per_epoch
     first = _resume(model, optimizer, folder)
