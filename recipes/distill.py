@@ -44,6 +44,7 @@ def main() -> None:
     run.vocabulary()
     run.teacher()
     run.label()
+    run.ensemble()
     run.distil()
     run.fine_tune()
     run.from_scratch()

@@ -1,6 +1,6 @@
 """Cut long texts into sentences: unlabelled texts of the length of those that a student is to classify.
 
-    python recipes/sentences.py data/imdb/train.parquet data/imdb/unlabeled.parquet --output runs/sst2/sentences.parquet
+    python recipes/sentences.py data/imdb/train.parquet --output runs/sst2/sentences.parquet --tokenized
 
 Sentences of `--min_words` to `--max_words` words, each once, at random; `--tokenized` writes them as the Penn Treebank
 does, lower-cased, with spaces around punctuation and before "n't" and "'s", which is how GLUE's SST-2 looks.

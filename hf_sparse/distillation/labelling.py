@@ -71,7 +71,7 @@ def label_texts(
                     f"the teacher's logits of {path.name} are not all finite; set label.dtype to float32, or correct "
                     "the teacher"
                 )
-            _write_logits(logits, folder / path.name, top_k=top_k)
+            write_logits(logits, folder / path.name, top_k=top_k)
             _remove_parts(folder, path)
     for path in sources:
         if (folder / path.name).exists():  # a process that was killed may have left the parts of a finished shard
@@ -125,7 +125,8 @@ def _remove_parts(folder: Path, path: Path) -> None:
         part.unlink(missing_ok=True)
 
 
-def _write_logits(logits: npt.NDArray[np.float32], path: Path, *, top_k: int | None) -> None:
+def write_logits(logits: npt.NDArray[np.float32], path: Path, *, top_k: int | None) -> None:
+    """Write the logits (B, C) of a shard of texts; only the `top_k` largest where there are over twice as many."""
     column = logits_column(logits, top_k)
     with whole_file(path) as temporary:
         # The same row groups as the texts have, so that training reads both side by side.

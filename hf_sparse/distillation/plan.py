@@ -31,8 +31,9 @@ from hf_sparse.distillation.texts import labels_of
 from hf_sparse.student.vocabulary_sparse_ngram import NgramVocabulary
 from hf_sparse.vocabulary.word_tokenizer import read_tokenizer
 
-# Settings that change how long a run takes or what a card says, but not what comes out of a training.
-_WITHOUT_EFFECT = {"checkpoint_minutes", "base_model", "memory"}
+# Settings that change how long a run takes, what a card says, or (the expert) another stage, but not the output of
+# the stage whose section they are in.
+_WITHOUT_EFFECT = {"checkpoint_minutes", "base_model", "memory", "ngram_expert", "ngram_expert_c"}
 
 
 class RunPlan:
@@ -138,9 +139,20 @@ class RunPlan:
         return self._stage("label", inputs | {"max_length": self.recipe.teacher.max_length, "dtype": dtype})
 
     @cached_property
+    def ensemble_stage(self) -> Stage:
+        """Adds the n-gram expert to the teacher."""
+        inputs = {"label": self.label_stage.key, "vocabulary": self.vocabulary_stage.key, "seed": self.recipe.seed}
+        return self._stage("ensemble", inputs | {"regularisation": self.recipe.teacher.ngram_expert_c})
+
+    @property
+    def targets_stage(self) -> Stage:
+        """Whose logits the student is distilled from: those of the teacher, or of teacher and n-gram expert."""
+        return self.ensemble_stage if self.recipe.teacher.ngram_expert else self.label_stage
+
+    @cached_property
     def distil_stage(self) -> Stage:
         """Distils the student."""
-        return self._training_stage("distil", self.recipe.distil, label=self.label_stage.key)
+        return self._training_stage("distil", self.recipe.distil, label=self.targets_stage.key)
 
     @cached_property
     def fine_tune_stage(self) -> Stage:
@@ -212,6 +224,8 @@ class RunPlan:
     def student_stages(self) -> list[Stage]:
         """Return what must be there before students can be compared."""
         stages = [self.texts_stage, self.vocabulary_stage, self.label_stage, self.distil_stage]
+        if self.recipe.teacher.ngram_expert:
+            stages.insert(3, self.ensemble_stage)
         if has_training(self.recipe, self.recipe.fine_tune):
             stages.append(self.fine_tune_stage)
         if has_training(self.recipe, self.recipe.from_scratch):

@@ -12,7 +12,7 @@ from hf_sparse.distillation.recipe_checks import ABOVE_ZERO, BELOW_ONE, check_bo
 from hf_sparse.distillation.recipe_data import DataRecipe
 
 StageName = Literal[
-    "texts", "vocabulary", "teacher", "label", "distil", "fine_tune", "from_scratch", "evaluate", "save"
+    "texts", "vocabulary", "teacher", "label", "ensemble", "distil", "fine_tune", "from_scratch", "evaluate", "save"
 ]
 
 
@@ -62,6 +62,8 @@ class TeacherRecipe:
         lr: Peak learning rate; null means 5e-5 for all weights and 1e-3 for the head.
         weight_decay: AdamW's.
         warmup_ratio: Share of the steps in which the learning rate rises.
+        ngram_expert: Distil the weighted sum of the teacher and a linear classifier of D_train's n-grams.
+        ngram_expert_c: Inverse strength of the penalty on that classifier's weights.
     """
 
     model: str
@@ -75,11 +77,14 @@ class TeacherRecipe:
     lr: float | None = None
     weight_decay: float = 0.01
     warmup_ratio: float = 0.1
+    ngram_expert: bool = False
+    ngram_expert_c: float = 0.3
 
     def __post_init__(self) -> None:
         check_bounds(
             "teacher",
             self,
+            ngram_expert_c=(ABOVE_ZERO, math.inf),
             max_length=(1, math.inf),
             epochs=(1, math.inf),
             batch_size=(1, math.inf),
@@ -110,7 +115,13 @@ class LabelRecipe:
 
 @dataclass(kw_only=True)
 class StudentRecipe:
-    """The shape of the student (see `SparseNgramConfig`)."""
+    """The shape of the student (see `SparseNgramConfig`), and how its table begins.
+
+    Attributes:
+        initial_rows: "random", or "naive_bayes": small random values and a direction for each label, as far as the
+            n-gram speaks for it by the texts that are trained on.
+        naive_bayes_scale: Length of such a direction for a log ratio of 1.
+    """
 
     embedding_size: int = 256
     hidden_sizes: list[int] | None = None
@@ -118,10 +129,17 @@ class StudentRecipe:
     activation: Literal["relu", "tanh"] = "relu"
     hidden_dropout: float = 0.1
     block_rows: int | None = None  # null: as many as fit into 512 MiB, at most 1,048,576
+    initial_rows: Literal["random", "naive_bayes"] = "random"
+    naive_bayes_scale: float = 0.3
 
     def __post_init__(self) -> None:
         check_bounds(
-            "student", self, embedding_size=(1, math.inf), hidden_dropout=(0, BELOW_ONE), block_rows=(1, math.inf)
+            "student",
+            self,
+            embedding_size=(1, math.inf),
+            hidden_dropout=(0, BELOW_ONE),
+            block_rows=(1, math.inf),
+            naive_bayes_scale=(0, math.inf),
         )
         if any(width < 1 for width in self.hidden_sizes or []):
             raise ValueError(f"student.hidden_sizes is {self.hidden_sizes}, but each width must be at least 1")

@@ -44,6 +44,8 @@ def check_recipe(recipe: "Recipe") -> None:
             "vocabulary.include_train is false, which keeps the words of D_train private, but the student would be "
             f"trained on D_train after all; set {reached}, or vocabulary.include_train: true"
         )
+    if recipe.teacher.ngram_expert:
+        _check_ngram_expert(recipe)
     if recipe.distil.epochs == 0 and not fine_tunes:
         raise ValueError(
             "distil.epochs is 0 and there is no fine-tuning: the student would keep its random weights; set "
@@ -57,3 +59,18 @@ def check_recipe(recipe: "Recipe") -> None:
                 "labels nothing tells which student is better; name data.validation.label_column, or set "
                 f"{section.stage_name}.epochs: 0"
             )
+
+
+def _check_ngram_expert(recipe: "Recipe") -> None:
+    data = recipe.data
+    wrong = None
+    if not data.has_gold_labels:
+        wrong = "data.train has no labels to train it on"
+    elif data.train is not None and data.train.text_pair_column is not None:
+        wrong = "the texts are pairs, which it cannot compare"
+    elif data.problem_type not in (None, "single_label_classification"):
+        wrong = f"data.problem_type is {data.problem_type}, and it only tells labels apart"
+    elif not recipe.distil.include_train:
+        wrong = "distil.include_train is false, and it would bring D_train's labels into the student"
+    if wrong is not None:
+        raise ValueError(f"teacher.ngram_expert is true, but {wrong}; set it to false")

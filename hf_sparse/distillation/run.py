@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from accelerate import Accelerator
 
 from hf_sparse.distillation import student_stages
+from hf_sparse.distillation.ensemble import write_ensemble
 from hf_sparse.distillation.labelling import has_given_logits, label_texts
 from hf_sparse.distillation.plan import RunPlan
 from hf_sparse.distillation.recipe import Recipe
@@ -135,6 +136,17 @@ class DistillationRun(RunPlan):
 
         self._run("label", lambda: self.label_stage, work, needs=needs, on_all_processes=True)
 
+    def ensemble(self) -> None:
+        """Train the n-gram expert and write the logits of expert and teacher together."""
+        if not self.recipe.teacher.ngram_expert:
+            return
+
+        def work(folder: Path) -> None:
+            write_ensemble(self, folder, progress=self._is_main)
+
+        needs = lambda: [self.texts_stage, self.vocabulary_stage, self.label_stage]  # noqa: E731
+        self._run("ensemble", lambda: self.ensemble_stage, work, needs=needs)
+
     def distil(self) -> None:
         """Train the student on the teacher's logits of C and, unless told otherwise, D_train."""
 
@@ -142,7 +154,7 @@ class DistillationRun(RunPlan):
             include_train = self.recipe.distil.include_train
             shards_read = student_stages.training_shards(
                 self.texts_stage.folder,
-                self.label_stage.folder,
+                self.targets_stage.folder,
                 ("train", "corpus") if include_train else ("corpus",),
             )
             student_stages.train_student(
@@ -150,7 +162,7 @@ class DistillationRun(RunPlan):
             )
 
         def needs() -> list[Stage]:
-            return [self.texts_stage, self.vocabulary_stage, self.label_stage]
+            return [self.texts_stage, self.vocabulary_stage, self.targets_stage]
 
         self._run("distil", lambda: self.distil_stage, work, needs=needs, on_all_processes=True)
 
@@ -161,7 +173,9 @@ class DistillationRun(RunPlan):
 
         def work(folder: Path) -> None:
             student_stages.require_labels(self.texts_stage.folder, "train")
-            shards_read = student_stages.training_shards(self.texts_stage.folder, self.label_stage.folder, ("train",))
+            shards_read = student_stages.training_shards(
+                self.texts_stage.folder, self.targets_stage.folder, ("train",)
+            )
             student_stages.train_student(
                 self, folder, self.recipe.fine_tune, shards_read, start="distil", accelerator=self.accelerator
             )

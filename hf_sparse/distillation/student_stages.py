@@ -15,6 +15,7 @@ from hf_sparse.distillation import student_weights
 from hf_sparse.distillation.batches import BatchMaker, prefetch
 from hf_sparse.distillation.exchange import Exchange, table_mode
 from hf_sparse.distillation.label_space import LabelSpace
+from hf_sparse.distillation.naive_bayes import add_ratios, count_ratios
 from hf_sparse.distillation.plan import RunPlan
 from hf_sparse.distillation.recipe import TrainingRecipe
 from hf_sparse.distillation.stream import TextShard, TextStream
@@ -27,6 +28,7 @@ from hf_sparse.files import remove_folder, write_json
 from hf_sparse.student import SparseNgramConfig, SparseNgramForSequenceClassification, SparseNgramTokenizer
 
 _EVALUATION_BATCH = 512
+_COUNTING_BATCH = 8192
 _TRAININGS = ("distil", "fine_tune", "from_scratch")
 _TRAINING_FILES = (CHECKPOINTS, BEST, "features-*.safetensors")
 
@@ -163,6 +165,8 @@ def train_student(
     tokenizer = load_tokenizer(plan)
     if start is None:
         model = new_student(student_config(plan, tokenizer), seed=plan.recipe.seed, columns=columns)
+        if plan.recipe.student.initial_rows == "naive_bayes":
+            _add_ratios(plan, model, tokenizer, read, columns=columns)
     else:
         torch.manual_seed(plan.recipe.seed + 1)
         model = load_student(plan, start, columns=columns)
@@ -174,7 +178,7 @@ def train_student(
             f"{folder.name.removesuffix('.partial')} has no texts to train on; add data.corpus, or data.train with "
             "distil.include_train"
         )
-    logits = plan.stage_folder("label") if read[0].logits is not None else None
+    logits = plan.targets_stage.folder if read[0].logits is not None else None
     held_out = training_shards(plan.stage_folder("texts"), logits, ("validation",))
     trainer = StudentTrainer(
         model,
@@ -193,6 +197,32 @@ def train_student(
         metric = PRIMARY_METRIC[plan.space.problem_type]
         write_json(folder / "validation.json", {"loss": best.loss, metric: best.primary})
         _remove_training_files(folder)
+
+
+def _add_ratios(
+    plan: RunPlan,
+    model: SparseNgramForSequenceClassification,
+    tokenizer: SparseNgramTokenizer,
+    read: list[TextShard],
+    *,
+    columns: tuple[int, int] | None,
+) -> None:
+    """Give the rows of a new student directions, by naive Bayes over the texts that it is to be trained on."""
+    space, student = plan.space, plan.recipe.student
+    maker = BatchMaker(tokenizer=tokenizer, problem_type=space.problem_type, num_labels=space.num_labels)
+    stream = TextStream(read, batch_size=_COUNTING_BATCH, seed=None)
+    batches = prefetch((maker(batch) for batch in stream.batches(first=0, stop=stream.batches_per_epoch)), depth=1)
+    ratios = count_ratios(
+        batches, num_rows=tokenizer.vocab_size, num_labels=space.num_labels, problem_type=space.problem_type
+    )
+    add_ratios(
+        model.model.table.blocks,
+        ratios,
+        scale=student.naive_bayes_scale,
+        seed=plan.recipe.seed,
+        width=student.embedding_size,
+        columns=columns or (0, student.embedding_size),
+    )
 
 
 def _exchange(plan: RunPlan, accelerator: Accelerator) -> Exchange:
