@@ -31,7 +31,7 @@ def presence(batch: StudentBatch, *, num_rows: int) -> Any:
 
     sides = len(batch.lengths) // batch.num_in_batch
     ends = batch.lengths.view(-1, sides).sum(1).cumsum(0).numpy()
-    indices = batch.ids.numpy()
+    indices = batch.ids.numpy().copy()  # which summing up would sort in place
     shape = (batch.num_in_batch, num_rows)
     matrix = csr_matrix((np.ones(len(indices), np.float32), indices, np.append(0, ends)), shape=shape)
     matrix.sum_duplicates()

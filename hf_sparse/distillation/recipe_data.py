@@ -23,6 +23,8 @@ class TextSet:
         text_pair_column: Column of the second text of a pair.
         label_column: Column of the label: an integer, a string, a list of those (multi-label) or a number
             (regression).
+        label_threshold: Where the label is a number, such as the share of annotators who say so: it becomes 1 from
+            here on, 0 below.
         logits_path: Parquet file(s) with the teacher's logits of these texts in the same row order (columns
             `logit_0`, `logit_1`, ... or one list column `logits`); the teacher is then not asked again.
         limit: Use only the first so many rows.
@@ -36,6 +38,7 @@ class TextSet:
     text_column: str = "text"
     text_pair_column: str | None = None
     label_column: str | None = None
+    label_threshold: float | None = None
     logits_path: str | None = None
     limit: int | None = None
 

@@ -16,6 +16,7 @@ import torch
 import yaml
 
 from hf_sparse.distillation import student_stages
+from hf_sparse.distillation.ensemble import read_ensemble
 from hf_sparse.distillation.labelling import read_logits
 from hf_sparse.distillation.plan import RunPlan
 from hf_sparse.distillation.texts import TEXT_SETS, num_texts, read_texts, shards
@@ -64,6 +65,7 @@ def make_report(plan: RunPlan) -> dict[str, Any]:
             **(teacher or {}),
         },
         "student": {"stage": chosen, **student["metrics"]},
+        **_ensemble(plan, text_set, references),
         "retention": student["retention"],
         "agreement": student["agreement"],
         "num_parameters": model.num_parameters(),
@@ -124,6 +126,17 @@ def save_student(plan: RunPlan) -> Path:
     replace_folder(partial, target)
     write_json(marker, key)
     return target
+
+
+def _ensemble(plan: RunPlan, text_set: str, references: Any) -> dict[str, Any]:
+    """Return the scores of teacher and n-gram expert together, if the student was distilled from both."""
+    if not plan.recipe.teacher.ngram_expert:
+        return {}
+    folder = plan.targets_stage.folder
+    found = read_ensemble(folder)
+    if references is not None:
+        found |= score(read_logits(folder, text_set), references, problem_type=plan.space.problem_type)
+    return {"ensemble": found}
 
 
 def _compare(

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from huggingface_hub import constants, hf_hub_download
 from huggingface_hub.file_download import repo_folder_name
@@ -59,7 +60,8 @@ def local_files(path: str) -> list[Path]:
 def source_fingerprint(source: TextSet) -> dict[str, Any]:
     """Return what identifies the content of a text set: file hashes, or the Hub id and commit."""
     description: dict[str, Any] = {
-        name: getattr(source, name) for name in ("text_column", "text_pair_column", "label_column", "limit")
+        name: getattr(source, name)
+        for name in ("text_column", "text_pair_column", "label_column", "label_threshold", "limit")
     }
     files = local_files(source.path)
     if files:
@@ -165,7 +167,8 @@ def _read_columns(source: TextSet) -> Iterator[pa.Table]:
     files = local_files(source.path)
     batches = (batch for file in files for batch in _read_file(file, columns)) if files else _read_hub(source)
     for batch in batches:
-        yield _select(batch, columns, where=source.path)
+        table = _select(batch, columns, where=source.path)
+        yield table if source.label_threshold is None else _with_threshold(table, source)
 
 
 def _read_file(file: Path, columns: dict[str, str]) -> Iterator[pa.Table]:
@@ -252,6 +255,21 @@ def _select(table: pa.Table, columns: dict[str, str], *, where: str) -> pa.Table
                 raise ValueError(f"column {column!r} of {where!r} holds no texts: {error}") from error
         arrays[name] = array
     return pa.table(arrays)
+
+
+def _with_threshold(table: pa.Table, source: TextSet) -> pa.Table:
+    """Make numbers labels: 1 from the threshold on, else 0; what is missing stays so."""
+    if "label" not in table.column_names:
+        raise ValueError(f"{source.path!r} has a label_threshold but no label_column; name the column of the numbers")
+    try:
+        numbers = table["label"].cast(pa.float64())
+    except pa.ArrowException as error:
+        raise ValueError(
+            f"column {source.label_column!r} of {source.path!r} has a label_threshold, but is not of numbers: {error}"
+        ) from error
+    numbers = pc.if_else(pc.is_nan(numbers), pa.scalar(None, pa.float64()), numbers)
+    labels = pc.greater_equal(numbers, source.label_threshold).cast(pa.int64())
+    return table.set_column(table.column_names.index("label"), "label", labels)
 
 
 def _limited(tables: Iterator[pa.Table], limit: int | None) -> Iterator[pa.Table]:

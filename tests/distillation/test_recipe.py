@@ -16,6 +16,7 @@ from hf_sparse.distillation.recipe import (
     Recipe,
     StudentRecipe,
     TeacherRecipe,
+    VocabularyRecipe,
 )
 from hf_sparse.distillation.recipe_data import DataRecipe, TextSet
 
@@ -27,8 +28,7 @@ def make_recipe(*, data: dict[str, Any] | None = None, **sections: Any) -> Recip
     return Recipe(
         output_dir="run",
         data=DataRecipe(**({"train": GOLD} | (data or {}))),
-        teacher=TeacherRecipe(model="org/teacher"),
-        **sections,
+        **({"teacher": TeacherRecipe(model="org/teacher")} | sections),
     )
 
 
@@ -97,13 +97,35 @@ def test_integer_keys_of_labels_become_strings(tmp_path: Path, monkeypatch: pyte
     assert found.data.labels == {"0": "no!", "1": "yes!", "a": "b"}
 
 
-def test_private_texts_are_not_fine_tuned_on() -> None:
-    private = DistilRecipe(include_train=False)
-    with pytest.raises(ValueError, match=r"distil\.include_train is false.* set fine_tune\.epochs: 0"):
-        make_recipe(distil=private)
-    make_recipe(distil=private, fine_tune=FineTuneRecipe(epochs=0))
+def test_private_texts_are_not_trained_on() -> None:
+    private = VocabularyRecipe(include_train=False)
+    corpus_alone = DistilRecipe(include_train=False)
+    with pytest.raises(ValueError, match=r"vocabulary\.include_train is false.* set fine_tune\.epochs: 0"):
+        make_recipe(vocabulary=private, distil=corpus_alone)
+    with pytest.raises(ValueError, match=r"vocabulary\.include_train is false.* set distil\.include_train: false"):
+        make_recipe(vocabulary=private, fine_tune=FineTuneRecipe(epochs=0))
+    make_recipe(vocabulary=private, distil=corpus_alone, fine_tune=FineTuneRecipe(epochs=0))
     # Without labels there is no fine-tuning anyway.
-    make_recipe(distil=private, data={"train": TextSet(path="train.csv")})
+    make_recipe(vocabulary=private, distil=corpus_alone, data={"train": TextSet(path="train.csv")})
+    # Another domain: distilled on a corpus, fine-tuned on D_train.
+    make_recipe(distil=corpus_alone)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"data": {"train": TextSet(path="train.csv")}}, "no labels to train it on"),
+        (
+            {"data": {"train": TextSet(path="t.csv", label_column="l", text_pair_column="p")}},
+            "the texts are pairs, which it cannot compare",
+        ),
+        ({"data": {"train": GOLD, "problem_type": "multi_label_classification"}}, "only tells labels apart"),
+        ({"distil": DistilRecipe(include_train=False)}, "bring D_train's labels into the student"),
+    ],
+)
+def test_ngram_expert_where_it_cannot_be(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=f"teacher.ngram_expert is true, but .*{message}; set it to false"):
+        make_recipe(teacher=TeacherRecipe(model="org/t", ngram_expert=True), **changes)
 
 
 def test_student_that_nothing_trains_is_refused() -> None:

@@ -94,6 +94,23 @@ def test_limit(tmp_path: Path, limit: int) -> None:
     assert found == [str(index) for index in range(min(limit, 2000))]
 
 
+def test_numbers_become_labels_at_a_threshold(tmp_path: Path) -> None:
+    path = tmp_path / "scores.parquet"
+    scores = [0.0, 0.49, 0.5, 1.0, None, float("nan")]
+    pq.write_table(pa.table({"text": list("abcdef"), "score": pa.array(scores, pa.float32())}), path)
+    settings = {"label_column": "score", "label_threshold": 0.5}
+    assert read(path, **settings)["label"] == [0, 0, 1, 1, None, None]
+    keys = [
+        source_fingerprint(TextSet(path=str(path), label_column="score", label_threshold=threshold))
+        for threshold in (None, 0.4, 0.5)
+    ]
+    assert keys[0] != keys[1] != keys[2]
+    with pytest.raises(ValueError, match="label_threshold but no label_column"):
+        read(path, label_threshold=0.5)
+    with pytest.raises(ValueError, match=r"'text' .* has a label_threshold, but is not of numbers"):
+        read(path, label_column="text", label_threshold=0.5)
+
+
 @pytest.mark.parametrize("form", ["list", "columns"])
 def test_logits_of_the_teacher(tmp_path: Path, form: str) -> None:
     write(tmp_path / "rows.csv", [str(index) for index in range(1500)], [0] * 1500)

@@ -104,16 +104,16 @@ def test_corpus_of_empty_texts(launch: Launcher, task: Path, tmp_path: Path) -> 
 
 
 def test_no_corpus_for_the_privacy_setting(launch: Launcher, task: Path, tmp_path: Path) -> None:
-    content = recipe(task, tmp_path / "run", data__corpus=[], vocabulary__include_train=False)
-    fails(launch, content, tmp_path, "data.corpus", "vocabulary.include_train", failed="vocabulary")
     settings = {"distil__include_train": False, "fine_tune__epochs": 0}
+    content = recipe(task, tmp_path / "run", data__corpus=[], vocabulary__include_train=False, **settings)
+    fails(launch, content, tmp_path, "data.corpus", "vocabulary.include_train", failed="vocabulary")
     content = recipe(task, tmp_path / "run2", data__corpus=[], **settings)
     fails(launch, content, tmp_path, "data.corpus", "distil.include_train", failed="distil")
 
 
 def test_fine_tuning_in_the_privacy_setting(launch: Launcher, task: Path, tmp_path: Path) -> None:
-    content = recipe(task, tmp_path / "run", distil__include_train=False)
-    fails(launch, content, tmp_path, "distil.include_train", "fine_tune.epochs: 0")
+    content = recipe(task, tmp_path / "run", vocabulary__include_train=False, distil__include_train=False)
+    fails(launch, content, tmp_path, "vocabulary.include_train", "fine_tune.epochs: 0")
     ended = launch("--config", str(tmp_path / "recipe.yaml"), "--fine_tune.epochs", "0", "--stages", "[texts]")
     assert ended.status == 0, ended.err
 

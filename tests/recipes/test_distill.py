@@ -278,3 +278,18 @@ def test_one_process_fails_where_a_command_fails(task: Path, tmp_path: Path) -> 
     assert ended.stderr.splitlines()[-1].startswith("error: ")
     assert "nonsense" in ended.stderr
     assert not (tmp_path / "run").exists()
+
+
+def test_ngram_expert_joins_the_teacher(launch: Launcher, task: Path, tmp_path: Path) -> None:
+    settings = {"model": str(task / "teacher"), "max_length": 32, "ngram_expert": True}
+    report = run(launch, task, tmp_path, teacher=settings, student__initial_rows="naive_bayes", distil__epochs=4)
+    found = json.loads((tmp_path / "run" / "ensemble" / "ensemble.json").read_text(encoding="utf-8"))
+    # The teacher is random; its labels are easily told from their words.
+    assert found["weights"]["ngram_expert"] > 0
+    assert found["validation"]["ensemble"]["accuracy"] >= found["validation"]["teacher"]["accuracy"] + 0.2
+    assert report["ensemble"]["accuracy"] > report["teacher"]["accuracy"]
+    assert report["student"]["accuracy"] > report["teacher"]["accuracy"]
+    assert "ensemble" in report["resources"]["seconds"]
+    for text_set, count in report["num_texts"].items():
+        shards = sorted((tmp_path / "run" / "ensemble").glob(f"{text_set}-*.parquet"))
+        assert sum(pq.read_metadata(path).num_rows for path in shards) == count
