@@ -48,6 +48,7 @@ def main() -> None:
     run.distil()
     run.fine_tune()
     run.from_scratch()
+    run.baselines()
     run.evaluate()
     run.save()
     accelerator.end_training()
@@ -60,6 +61,6 @@ if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
         main()
-    except (ArgumentError, ValueError, OSError, SafetensorError) as error:
+    except (ArgumentError, ValueError, OSError, ImportError, SafetensorError) as error:
         logging.getLogger().debug("traceback", exc_info=True)
         sys.exit(f"error: {' '.join(str(error).split())}")

@@ -165,9 +165,18 @@ class RunPlan:
         return self._training_stage("from_scratch", self.recipe.from_scratch, texts=self.texts_stage.key)
 
     @cached_property
+    def baselines_stage(self) -> Stage:
+        """Trains what the student is compared with."""
+        recipe = self.recipe.baselines
+        encoder = (recipe.encoder or self.teacher_card.identity) if "model2vec" in recipe.names else None
+        return self._stage("baselines", {"texts": self.texts_stage.key, "names": recipe.names, "encoder": encoder})
+
+    @cached_property
     def evaluate_stage(self) -> Stage:
         """Writes the report."""
         students = [self.distil_stage.key, self.fine_tune_stage.key, self.from_scratch_stage.key]
+        if self.recipe.baselines.names:
+            students.append(self.baselines_stage.key)
         inputs = {"students": students, "recipe": self.recipe.evaluate, "base_model": self.recipe.teacher.base_model}
         return self._stage("evaluate", inputs)
 
@@ -230,6 +239,8 @@ class RunPlan:
             stages.append(self.fine_tune_stage)
         if has_training(self.recipe, self.recipe.from_scratch):
             stages.append(self.from_scratch_stage)
+        if self.recipe.baselines.names:
+            stages.append(self.baselines_stage)
         return stages
 
     def _stage(self, name: str, inputs: dict[str, Any]) -> Stage:

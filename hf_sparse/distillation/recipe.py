@@ -11,8 +11,19 @@ from typing import ClassVar, Literal
 from hf_sparse.distillation.recipe_checks import ABOVE_ZERO, BELOW_ONE, check_bounds, check_recipe
 from hf_sparse.distillation.recipe_data import DataRecipe
 
+BaselineName = Literal["majority", "tfidf", "nb_lr", "fasttext", "model2vec"]
 StageName = Literal[
-    "texts", "vocabulary", "teacher", "label", "ensemble", "distil", "fine_tune", "from_scratch", "evaluate", "save"
+    "texts",
+    "vocabulary",
+    "teacher",
+    "label",
+    "ensemble",
+    "distil",
+    "fine_tune",
+    "from_scratch",
+    "baselines",
+    "evaluate",
+    "save",
 ]
 
 
@@ -242,6 +253,19 @@ class FromScratchRecipe(TrainingRecipe):
 
 
 @dataclass(kw_only=True)
+class BaselinesRecipe:
+    """Classifiers without a transformer, trained on D_train for comparison.
+
+    Attributes:
+        names: Which: majority, tfidf, nb_lr, fasttext, model2vec. Settings are chosen on validation texts.
+        encoder: Folder or Hub id of the encoder that model2vec takes its word vectors from; null is the teacher's.
+    """
+
+    names: list[BaselineName] = field(default_factory=list)
+    encoder: str | None = None
+
+
+@dataclass(kw_only=True)
 class EvaluateRecipe:
     """The report.
 
@@ -271,6 +295,7 @@ class Recipe:
         distil: Distillation.
         fine_tune: Fine-tuning afterwards.
         from_scratch: The comparison without a teacher.
+        baselines: Classifiers to compare with.
         evaluate: The report.
         seed: Of every random choice.
         table: How several processes hold the student's table: "split" by columns, "replicated", or "auto", which
@@ -289,6 +314,7 @@ class Recipe:
     distil: DistilRecipe = field(default_factory=DistilRecipe)
     fine_tune: FineTuneRecipe = field(default_factory=FineTuneRecipe)
     from_scratch: FromScratchRecipe = field(default_factory=FromScratchRecipe)
+    baselines: BaselinesRecipe = field(default_factory=BaselinesRecipe)
     evaluate: EvaluateRecipe = field(default_factory=EvaluateRecipe)
     seed: int = 0
     stages: list[StageName] | None = None

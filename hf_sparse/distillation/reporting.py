@@ -16,6 +16,7 @@ import torch
 import yaml
 
 from hf_sparse.distillation import student_stages
+from hf_sparse.distillation.baseline_stage import read_baselines
 from hf_sparse.distillation.ensemble import read_ensemble
 from hf_sparse.distillation.labelling import read_logits
 from hf_sparse.distillation.plan import RunPlan
@@ -71,6 +72,7 @@ def make_report(plan: RunPlan) -> dict[str, Any]:
         "num_parameters": model.num_parameters(),
         "num_ngrams": model.config.vocab_size - 1,
         "stages": stages,
+        **({"baselines": read_baselines(plan)} if plan.recipe.baselines.names else {}),
         "environment": _environment(),
         "recipe": dataclasses.asdict(plan.recipe),
     }
@@ -88,6 +90,9 @@ def format_summary(report: dict[str, Any]) -> str:
     for who in ("teacher", "student"):
         row = [who, *(f"{report[who][name]:.4f}" for name in names)]
         rows.append([*row, f"{speeds[who]:,.0f}"] if speeds else row)
+    for who, found in report.get("baselines", {}).items():
+        scores = found.get("test", found["validation"])
+        rows.append([who, *(f"{scores[name]:.4f}" for name in names), *([""] if speeds else [])])
     if len(header) == 1:  # without gold labels and speeds there is nothing to tabulate
         rows = []
     widths = [max((len(row[column]) for row in rows), default=0) for column in range(len(header))]

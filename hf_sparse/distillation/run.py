@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from accelerate import Accelerator
 
 from hf_sparse.distillation import student_stages
+from hf_sparse.distillation.baseline_stage import require_packages, write_baselines
 from hf_sparse.distillation.ensemble import write_ensemble
 from hf_sparse.distillation.labelling import has_given_logits, label_texts
 from hf_sparse.distillation.plan import RunPlan
@@ -51,6 +52,7 @@ class DistillationRun(RunPlan):
                 f"the recipe asks for num_processes: {wanted}, but {accelerator.num_processes} were launched; on CPUs "
                 f"use `accelerate launch --multi_gpu --num_processes {wanted}` with ACCELERATE_USE_CPU=true"
             )
+        require_packages(recipe)
         super().__init__(recipe, device=accelerator.device, mixed_precision=accelerator.mixed_precision)
         self.accelerator = accelerator
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -197,6 +199,16 @@ class DistillationRun(RunPlan):
 
         needs = lambda: [self.texts_stage, self.vocabulary_stage]  # noqa: E731
         self._run("from_scratch", lambda: self.from_scratch_stage, work, needs=needs, on_all_processes=True)
+
+    def baselines(self) -> None:
+        """Train classifiers without a transformer, for comparison."""
+        if not self.recipe.baselines.names:
+            return
+
+        def work(folder: Path) -> None:
+            write_baselines(self, folder, progress=self._is_main)
+
+        self._run("baselines", lambda: self.baselines_stage, work, needs=lambda: [self.texts_stage])
 
     def evaluate(self) -> None:
         """Choose the student on validation data and compare it with the teacher on the test set."""

@@ -293,3 +293,36 @@ def test_ngram_expert_joins_the_teacher(launch: Launcher, task: Path, tmp_path: 
     for text_set, count in report["num_texts"].items():
         shards = sorted((tmp_path / "run" / "ensemble").glob(f"{text_set}-*.parquet"))
         assert sum(pq.read_metadata(path).num_rows for path in shards) == count
+
+
+def test_baselines_stand_beside_the_student(launch: Launcher, task: Path, tmp_path: Path) -> None:
+    names = ["majority", "tfidf", "nb_lr"]
+    report = run(launch, task, tmp_path, baselines__names=names)
+    assert list(report["baselines"]) == names
+    scores = {name: found["test"]["accuracy"] for name, found in report["baselines"].items()}
+    assert scores["majority"] < 0.5 < 0.8 < min(scores["tfidf"], scores["nb_lr"])
+    assert "C" in report["baselines"]["tfidf"]["setting"]
+    # Another list trains the new one; what a finished stage depends on has changed, the student's has not.
+    again = launch("--config", str(tmp_path / "recipe.yaml"), "--baselines.names", "[majority]")
+    assert again.status == 0, again.err
+    assert "distil: " in again.err
+    assert "distil (there already)" in again.err.replace(str(tmp_path / "run" / "distil"), "distil")
+    assert "majority" in again.out
+    assert "tfidf" not in again.out
+
+
+def test_baselines_of_a_task_they_do_not_know(launch: Launcher, task: Path, tmp_path: Path) -> None:
+    train = {"path": str(task / "train.jsonl"), "label_column": "labels"}
+    teacher = make_teacher(tmp_path / "several", problem_type="multi_label_classification")
+    content = recipe(
+        task,
+        tmp_path / "run",
+        data__train=train,
+        data__test=train,
+        teacher__model=str(teacher),
+        baselines__names=["tfidf"],
+        stages=["texts", "baselines"],
+    )
+    ended = launch("--config", str(write_recipe(content, tmp_path)))
+    assert ended.status == 1
+    assert "baselines only give one label; set baselines.names: []" in ended.err

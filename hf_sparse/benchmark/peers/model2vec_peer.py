@@ -26,15 +26,9 @@ class Model2Vec:
         """Make the static model and fit the classifier, unless that was done before."""
         if (folder / "head.json").exists():
             return
-        from model2vec import StaticModel
         from sklearn.linear_model import LogisticRegression
-        from transformers import AutoTokenizer
 
-        tokenizer: Any = AutoTokenizer.from_pretrained(self._encoder)
-        backend = tokenizer.backend_tokenizer
-        backend.no_padding()
-        backend.no_truncation()
-        model = StaticModel(self._token_vectors(tokenizer), backend, normalize=True)
+        model = static_model(self._encoder)
         model.save_pretrained(str(folder / "model"))
         data = json.loads(Path(self._train).read_text(encoding="utf-8"))
         vectors = model.encode(data["texts"], use_multiprocessing=False)
@@ -59,22 +53,35 @@ class Model2Vec:
         vectors = self._model.encode(texts, use_multiprocessing=False)
         return [self._names[index] for index in (vectors @ self._weight + self._bias).argmax(axis=1).tolist()]
 
-    def _token_vectors(self, tokenizer: Any) -> Any:
-        """Return the vectors (tokens, components) float32 of all tokens."""
-        import torch
-        from sklearn.decomposition import PCA
-        from transformers import AutoModel
 
-        encoder: Any = AutoModel.from_pretrained(self._encoder, dtype=torch.float32).eval()
-        size = max(tokenizer.get_vocab().values()) + 1
-        first, last = tokenizer.cls_token_id, tokenizer.sep_token_id
-        ids = torch.tensor([[first, token, last] for token in range(size)])
-        with torch.inference_mode():
-            hidden = [encoder(input_ids=part).last_hidden_state.mean(dim=1) for part in ids.split(256)]
-        vectors = PCA(min(_COMPONENTS, encoder.config.hidden_size), random_state=0).fit_transform(
-            torch.cat(hidden).numpy()
-        )
-        # Tokens are numbered by frequency, so Zipf's law gives their probability (Model2Vec's SIF weights).
-        probability = 1 / (np.arange(2, size + 2))
-        probability /= probability.sum()
-        return (vectors * (_SIF / (_SIF + probability))[:, None]).astype(np.float32)
+def static_model(encoder: str) -> Any:
+    """Return a `StaticModel` made of the tokens of an encoder, a folder or a Hub id."""
+    from model2vec import StaticModel
+    from transformers import AutoTokenizer
+
+    tokenizer: Any = AutoTokenizer.from_pretrained(encoder)
+    backend = tokenizer.backend_tokenizer
+    backend.no_padding()
+    backend.no_truncation()
+    return StaticModel(_token_vectors(encoder, tokenizer), backend, normalize=True)
+
+
+def _token_vectors(encoder_path: str, tokenizer: Any) -> Any:
+    """Return the vectors (tokens, components) float32 of all tokens."""
+    import torch
+    from sklearn.decomposition import PCA
+    from transformers import AutoModel
+
+    encoder: Any = AutoModel.from_pretrained(encoder_path, dtype=torch.float32).eval()
+    size = max(tokenizer.get_vocab().values()) + 1
+    first, last = tokenizer.cls_token_id, tokenizer.sep_token_id
+    ids = torch.tensor([[first, token, last] for token in range(size)])
+    with torch.inference_mode():
+        hidden = [encoder(input_ids=part).last_hidden_state.mean(dim=1) for part in ids.split(256)]
+    vectors = PCA(min(_COMPONENTS, encoder.config.hidden_size), random_state=0).fit_transform(
+        torch.cat(hidden).numpy()
+    )
+    # Tokens are numbered by frequency, so Zipf's law gives their probability (Model2Vec's SIF weights).
+    probability = 1 / (np.arange(2, size + 2))
+    probability /= probability.sum()
+    return (vectors * (_SIF / (_SIF + probability))[:, None]).astype(np.float32)
