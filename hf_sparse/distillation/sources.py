@@ -59,10 +59,10 @@ def local_files(path: str) -> list[Path]:
 
 def source_fingerprint(source: TextSet) -> dict[str, Any]:
     """Return what identifies the content of a text set: file hashes, or the Hub id and commit."""
-    description: dict[str, Any] = {
-        name: getattr(source, name)
-        for name in ("text_column", "text_pair_column", "label_column", "label_threshold", "limit")
-    }
+    names = ("text_column", "text_pair_column", "label_column", "limit")
+    description: dict[str, Any] = {name: getattr(source, name) for name in names}
+    if source.label_threshold is not None:
+        description["label_threshold"] = source.label_threshold
     files = local_files(source.path)
     if files:
         # How a file is read depends on its kind.
