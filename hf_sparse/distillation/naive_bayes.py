@@ -60,7 +60,10 @@ def targets_of(batch: StudentBatch, *, problem_type: ProblemType, num_labels: in
 
 
 def log_ratios(counts: Array, totals: Array, *, num_texts: float, occurrences: Array) -> Array:
-    """Return log P(n-gram | label) - log P(n-gram | any other label), smoothed by one text each.
+    """Return log P(n-gram | label) - log P(n-gram | any other label), smoothed.
+
+    One text is added to the texts with the n-gram and to those that would have it if it said nothing about the label,
+    so that what is rare says little, of rare labels too.
 
     Args:
         counts: (V, C) texts of a label that have an n-gram; fractions where a teacher says how likely the label is.
@@ -71,33 +74,48 @@ def log_ratios(counts: Array, totals: Array, *, num_texts: float, occurrences: A
     Returns:
         Ratios (V, C); 0 for what occurs nowhere.
     """
-    others, other_texts = occurrences[:, None] - counts, num_texts - totals
-    within = np.log(counts + _SMOOTHING) - np.log(totals + 2 * _SMOOTHING)
-    without = np.log(others + _SMOOTHING) - np.log(other_texts + 2 * _SMOOTHING)
-    ratios: Array = np.where(occurrences[:, None] > 0, within - without, 0.0).astype(np.float32)
+    found = occurrences[:, None]
+    expected = found * (totals / max(num_texts, 1.0)).astype(np.float32)
+    within = np.log((counts + _SMOOTHING) / (expected + _SMOOTHING))
+    without = np.log((found - counts + _SMOOTHING) / (found - expected + _SMOOTHING))
+    ratios: Array = (within - without).astype(np.float32)
     return ratios
+
+
+def mean_length(ratios: Array, texts: Any) -> float:
+    """Return the root mean square, over texts (B, V), of the length of the mean of a text's ratios."""
+    means = np.asarray(texts @ ratios) / np.maximum(1.0, np.asarray(texts.sum(axis=1)))
+    return float(np.sqrt(np.square(means).sum(axis=1).mean()))
 
 
 def count_ratios(
     batches: Iterable[StudentBatch], *, num_rows: int, num_labels: int, problem_type: ProblemType
 ) -> Array:
-    """Return the ratios (V, C) of all n-grams by some batches of texts, 0 for all but the 64 most frequent labels."""
+    """Return the ratios (V, C) of all n-grams by some batches, scaled so that their mean over a text has length 1.
+
+    Only the 64 most frequent labels have any where there are more.
+    """
     counts = np.zeros((num_rows, num_labels), np.float32) if num_labels <= _MOST_LABELS else None
     kept = np.arange(num_labels)
     occurrences, totals, num_texts = np.zeros(num_rows, np.float32), np.zeros(num_labels, np.float32), 0
+    first: Any = None
     for batch in batches:
         targets, rows = targets_of(batch, problem_type=problem_type, num_labels=num_labels)
         if counts is None:  # the first batch tells which labels are frequent
             kept = np.sort(np.argsort(-targets.sum(axis=0), kind="stable")[:_MOST_LABELS])
             counts = np.zeros((num_rows, len(kept)), np.float32)
-        present = presence(batch, num_rows=num_rows)[rows].T.tocsr()
+        texts = presence(batch, num_rows=num_rows)[rows]
+        first = texts if first is None else first
+        present = texts.T.tocsr()
         counts += present @ targets[:, kept]
         occurrences += np.asarray(present.sum(axis=1)).ravel()
         totals += targets.sum(axis=0)
         num_texts += len(targets)
     if counts is None:
         return np.zeros((num_rows, 0), np.float32)
-    return log_ratios(counts, totals[kept], num_texts=num_texts, occurrences=occurrences)
+    ratios = log_ratios(counts, totals[kept], num_texts=num_texts, occurrences=occurrences)
+    ratios /= mean_length(ratios, first) or 1.0
+    return ratios
 
 
 def add_ratios(

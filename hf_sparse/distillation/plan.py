@@ -95,6 +95,12 @@ class RunPlan:
             return LabelSpace.from_names(names, problem_type=problem_type, origin=origin, integers_are_ids=True)
         return LabelSpace.from_data(seen, problem_type=problem_type)
 
+    @property
+    def student_seed(self) -> int:
+        """Seed of the student's trainings."""
+        seed = self.recipe.student.seed
+        return self.recipe.seed if seed is None else seed
+
     @cached_property
     def texts_stage(self) -> Stage:
         """Reads the texts."""
@@ -249,7 +255,7 @@ class RunPlan:
 
     def _training_stage(self, name: str, recipe: TrainingRecipe, **keys: str) -> Stage:
         inputs = {"vocabulary": self.vocabulary_stage.key, "student": self.recipe.student, "recipe": recipe}
-        return self._stage(name, inputs | {"seed": self.recipe.seed, "mixed_precision": self.mixed_precision} | keys)
+        return self._stage(name, inputs | {"seed": self.student_seed, "mixed_precision": self.mixed_precision} | keys)
 
 
 def _regression() -> LabelSpace:

@@ -130,8 +130,10 @@ class StudentRecipe:
 
     Attributes:
         initial_rows: "random", or "naive_bayes": small random values and a direction for each label, as far as the
-            n-gram speaks for it by the texts that are trained on.
-        naive_bayes_scale: Length of such a direction for a log ratio of 1.
+            n-gram speaks for it by the texts that are trained on. "auto" is naive_bayes but for pairs, where what
+            matters is how the sides differ, and for regressions.
+        seed: Of the student's trainings; null is the run's. Another one repeats them with the same texts and teacher.
+        naive_bayes_scale: How long the directions of a text's n-grams are on average together.
     """
 
     embedding_size: int = 256
@@ -140,8 +142,9 @@ class StudentRecipe:
     activation: Literal["relu", "tanh"] = "relu"
     hidden_dropout: float = 0.1
     block_rows: int | None = None  # null: as many as fit into 512 MiB, at most 1,048,576
-    initial_rows: Literal["random", "naive_bayes"] = "random"
-    naive_bayes_scale: float = 0.3
+    seed: int | None = None
+    initial_rows: Literal["auto", "random", "naive_bayes"] = "auto"
+    naive_bayes_scale: float = 0.5
 
     def __post_init__(self) -> None:
         check_bounds(
@@ -150,6 +153,7 @@ class StudentRecipe:
             embedding_size=(1, math.inf),
             hidden_dropout=(0, BELOW_ONE),
             block_rows=(1, math.inf),
+            seed=(0, math.inf),
             naive_bayes_scale=(0, math.inf),
         )
         if any(width < 1 for width in self.hidden_sizes or []):

@@ -164,15 +164,15 @@ def train_student(
     columns = exchange.columns if exchange.is_split else None
     tokenizer = load_tokenizer(plan)
     if start is None:
-        model = new_student(student_config(plan, tokenizer), seed=plan.recipe.seed, columns=columns)
-        if plan.recipe.student.initial_rows == "naive_bayes":
+        model = new_student(student_config(plan, tokenizer), seed=plan.student_seed, columns=columns)
+        if _begins_with_naive_bayes(plan):
             _add_ratios(plan, model, tokenizer, read, columns=columns)
     else:
-        torch.manual_seed(plan.recipe.seed + 1)
+        torch.manual_seed(plan.student_seed + 1)
         model = load_student(plan, start, columns=columns)
     if exchange.num_processes > 1:  # each drops other hidden units
-        torch.manual_seed(plan.recipe.seed + 1_000_003 * (exchange.rank + 1))
-    stream = TextStream(read, batch_size=recipe.batch_size, seed=plan.recipe.seed)
+        torch.manual_seed(plan.student_seed + 1_000_003 * (exchange.rank + 1))
+    stream = TextStream(read, batch_size=recipe.batch_size, seed=plan.student_seed)
     if not stream.num_texts:
         raise ValueError(
             f"{folder.name.removesuffix('.partial')} has no texts to train on; add data.corpus, or data.train with "
@@ -187,7 +187,7 @@ def train_student(
         problem_type=plan.space.problem_type,
         accelerator=accelerator,
         folder=folder,
-        seed=plan.recipe.seed,
+        seed=plan.student_seed,
         steps_before=_steps_before(plan, folder.name.removesuffix(".partial")),
         exchange=exchange,
     )
@@ -197,6 +197,13 @@ def train_student(
         metric = PRIMARY_METRIC[plan.space.problem_type]
         write_json(folder / "validation.json", {"loss": best.loss, metric: best.primary})
         _remove_training_files(folder)
+
+
+def _begins_with_naive_bayes(plan: RunPlan) -> bool:
+    wanted = plan.recipe.student.initial_rows
+    return wanted == "naive_bayes" or (
+        wanted == "auto" and plan.space.problem_type != "regression" and not has_pairs(plan)
+    )
 
 
 def _add_ratios(
@@ -219,7 +226,7 @@ def _add_ratios(
         model.model.table.blocks,
         ratios,
         scale=student.naive_bayes_scale,
-        seed=plan.recipe.seed,
+        seed=plan.student_seed,
         width=student.embedding_size,
         columns=columns or (0, student.embedding_size),
     )

@@ -22,8 +22,10 @@ def test_expert_is_logistic_regression_on_weighted_ngrams(num_labels: int) -> No
     expert = NgramExpert.fit(csr_matrix(features), labels, num_labels=num_labels, regularisation=0.5)
     found = expert.logits(csr_matrix(features))
     for label in range(num_labels):
-        own, other = features[labels == label], features[labels != label]
-        ratios = np.log((own.sum(0) + 1) / (len(own) + 2)) - np.log((other.sum(0) + 1) / (len(other) + 2))
+        own, other = features[labels == label].sum(0), features[labels != label].sum(0)
+        share = (labels == label).mean()
+        ratios = np.log((own + 1) / ((own + other) * share + 1))
+        ratios -= np.log((other + 1) / ((own + other) * (1 - share) + 1))
         model = LogisticRegression(C=0.5, solver="liblinear", random_state=0, max_iter=1000, tol=1e-8)
         model.fit(features * ratios, labels == label)
         expected = model.decision_function(features * ratios)
