@@ -35,6 +35,12 @@ COMMANDS: Final = {
         extra="train",
         shown_by="hf_sparse.compression:format_report",
     ),
+    "explain": Command(
+        summary="say which n-grams an answer, or a label, rests on",
+        function="hf_sparse.explanation:explain",
+        extra="train",
+        shown_by="hf_sparse.explanation:format_explanations",
+    ),
     "vocabulary": Command(
         summary="count the n-grams of a corpus of any size",
         function="hf_sparse.vocabulary.build:build_vocabulary",

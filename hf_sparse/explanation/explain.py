@@ -1,0 +1,291 @@
+"""Why a student answers as it does: the n-grams of a text, or of many texts for each label, and what they contribute."""
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+
+from hf_sparse.explanation.attribution import attribute
+from hf_sparse.files import write_atomic
+from hf_sparse.student.modeling_sparse_ngram import SparseNgramForSequenceClassification
+from hf_sparse.student.tokenization_sparse_ngram import SparseNgramTokenizer
+
+_BATCH: Final = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class NgramContribution:
+    """An n-gram of a text, how often it occurs there, and what all its occurrences together add to the logit."""
+
+    ngram: str
+    count: int
+    contribution: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Explanation:
+    """Why a text, or a pair, got its logit for a label: `baseline + sum of contributions + residual = logit`.
+
+    Attributes:
+        words: The words as the student reads them, those of a pair's second text after those of the first, each with
+            its share of the contributions of the n-grams that cover it.
+        second: Where the words of the second text begin; None where there is none.
+        label: Name of the label.
+        probability: Of that label, by the student's own softmax or sigmoid; None for a regression.
+        logit: Of that label.
+        baseline: The logit of a text without n-grams.
+        residual: What contributions and baseline do not explain; 0 up to rounding where the student is linear.
+        ngrams: The n-grams, those that matter most first.
+    """
+
+    words: list[tuple[str, float]]
+    second: int | None
+    label: str
+    probability: float | None
+    logit: float
+    baseline: float
+    residual: float
+    ngrams: list[NgramContribution]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the explanation for a JSON file."""
+        ngrams = [
+            {"ngram": item.ngram, "count": item.count, "contribution": item.contribution} for item in self.ngrams
+        ]
+        words = [{"word": word, "contribution": value} for word, value in self.words]
+        return {**vars(self), "words": words, "ngrams": ngrams}
+
+
+class Explainer:
+    """Explains a student.
+
+    Args:
+        folder: A folder, or a repository whose code may be run.
+        steps: Points of the integral; the residual falls with them.
+
+    Raises:
+        ValueError: If vocabulary and weights do not belong together.
+    """
+
+    def __init__(self, folder: str | Path, *, steps: int = 32) -> None:
+        self.model = SparseNgramForSequenceClassification.from_pretrained(folder)
+        self.tokenizer = SparseNgramTokenizer.from_pretrained(folder)
+        self.steps = steps
+        expected = self.model.config.vocabulary_sha256
+        if expected is not None and expected != self.tokenizer.vocabulary_sha256:
+            raise ValueError(f"{folder} has the vocabulary of another student; save weights and vocabulary together")
+        self.labels: list[str] = [str(name) for _, name in sorted((self.model.config.id2label or {}).items())]
+
+    def label_id(self, label: str) -> int:
+        """Return the id of a label.
+
+        Raises:
+            ValueError: If the student has no such label.
+        """
+        if label not in self.labels:
+            raise ValueError(f"the student has no label {label!r}; its labels are {', '.join(self.labels)}")
+        return self.labels.index(label)
+
+    def explain(self, text: str, text_pair: str | None = None, *, label: str | None = None) -> Explanation:
+        """Explain the logit of a text, or a pair, for a label.
+
+        Args:
+            text: Any text.
+            text_pair: Its partner, for students of pairs.
+            label: Name of the label; the student's answer if None.
+
+        Raises:
+            ValueError: If the student has no such label, or wants pairs and gets none, or the reverse.
+        """
+        if self.model.config.sentence_pairs != (text_pair is not None):
+            wanted = "pairs: give a text_pair" if text_pair is None else "single texts: leave text_pair out"
+            raise ValueError(f"the student classifies {wanted}")
+        ids, lengths = self._extract([text], None if text_pair is None else [text_pair])
+        with torch.inference_mode():
+            logits = self.model.classify(self.model.pool(ids, lengths))[0].float()
+        chosen = self.label_id(label) if label is not None else int(logits.argmax())
+        found = attribute(self.model, ids, lengths, labels=[chosen], steps=self.steps)
+        contributions = found.contributions[:, 0].numpy()
+        by_row: dict[int, list[float]] = defaultdict(list)
+        for row, value in zip(ids.tolist(), contributions.tolist(), strict=True):
+            by_row[row].append(value)
+        ngrams = [
+            NgramContribution(ngram=self._name(row), count=len(values), contribution=float(sum(values)))
+            for row, values in by_row.items()
+        ]
+        texts = [text] if text_pair is None else [text, text_pair]
+        sides = np.split(contributions, np.cumsum(lengths.numpy())[:-1])
+        side_ids = np.split(ids.numpy(), np.cumsum(lengths.numpy())[:-1])
+        words = [self._words(*side) for side in zip(texts, side_ids, sides, strict=True)]
+        return Explanation(
+            words=[word for side in words for word in side],
+            second=None if text_pair is None else len(words[0]),
+            label=self.labels[chosen],
+            probability=self._probability(logits, chosen),
+            logit=float(found.logits[0, 0]),
+            baseline=float(found.baselines[0, 0]),
+            residual=float(found.residuals[0, 0]),
+            ngrams=sorted(ngrams, key=lambda item: (-abs(item.contribution), item.ngram)),
+        )
+
+    def per_label(
+        self, texts: Sequence[str], text_pairs: Sequence[str] | None = None, *, top: int = 20
+    ) -> dict[str, dict[str, list[NgramContribution]]]:
+        """Return for each label the n-grams that speak most for and against it over many texts.
+
+        Args:
+            texts: The texts.
+            text_pairs: Their partners.
+            top: N-grams on either side.
+
+        Returns:
+            By label, `for` and `against`; a contribution is the mean over all texts, a count that of all occurrences.
+        """
+        counts: dict[int, int] = defaultdict(int)
+        sums: dict[int, Any] = {}
+        labels = list(range(len(self.labels)))
+        for first in range(0, len(texts), _BATCH):
+            part = slice(first, first + _BATCH)
+            ids, lengths = self._extract(texts[part], None if text_pairs is None else text_pairs[part])
+            found = attribute(self.model, ids, lengths, labels=labels, steps=self.steps)
+            rows, places = np.unique(ids.numpy(), return_inverse=True)
+            totals = np.zeros((len(rows), len(labels)))
+            np.add.at(totals, places, found.contributions.numpy())
+            for row, total, count in zip(rows.tolist(), totals, np.bincount(places).tolist(), strict=False):
+                counts[row] += count
+                sums[row] = sums[row] + total if row in sums else total
+        rows_seen = list(sums)
+        means = np.array([sums[row] for row in rows_seen]).reshape(-1, len(labels)) / max(1, len(texts))
+        return {
+            name: {
+                side: list(self._strongest(rows_seen, sign * means[:, label], counts, top=top, sign=sign))
+                for side, sign in (("for", 1), ("against", -1))
+            }
+            for label, name in enumerate(self.labels)
+        }
+
+    def _strongest(
+        self, rows: list[int], values: Any, counts: dict[int, int], *, top: int, sign: int
+    ) -> Iterator[NgramContribution]:
+        for place in np.argsort(-values, kind="stable")[:top]:
+            if values[place] > 0:
+                row = rows[place]
+                value = float(sign * values[place])
+                yield NgramContribution(ngram=self._name(row), count=counts[row], contribution=value)
+
+    def _extract(self, texts: Sequence[str], pairs: Sequence[str] | None) -> tuple[torch.Tensor, torch.Tensor]:
+        batch = self.tokenizer.extract(texts, pairs)
+        return torch.from_numpy(batch.ids.copy()), torch.from_numpy(batch.lengths.copy())
+
+    def _name(self, row: int) -> str:
+        return str(self.tokenizer.vocabulary.ngram_text(row))
+
+    def _probability(self, logits: torch.Tensor, label: int) -> float | None:
+        problem_type = self.model.config.problem_type
+        if problem_type == "regression":
+            return None
+        several = problem_type == "multi_label_classification"
+        return float((torch.sigmoid(logits) if several else torch.softmax(logits, -1))[label])
+
+    def _words(self, text: str, ids: Any, contributions: Any) -> list[tuple[str, float]]:
+        """Return the words of a text, each with its share of what the n-grams that cover it contribute."""
+        vocabulary = self.tokenizer.vocabulary
+        words = self.tokenizer.extractor.words(text)
+        each: dict[int, float] = {}
+        for row, value in zip(ids.tolist(), contributions.tolist(), strict=True):
+            each.setdefault(row, value)  # all occurrences of a row in a text contribute alike
+        shares = np.zeros(len(words))
+        spans = {len(vocabulary.ngram_words(row)) for row in each}
+        by_words = {vocabulary.ngram_words(row): value for row, value in each.items()}
+        for size in spans:
+            for start in range(len(words) - size + 1):
+                value = by_words.get(tuple(words[start : start + size]))
+                if value is not None:
+                    shares[start : start + size] += value / size
+        return list(zip(words, shares.tolist(), strict=True))
+
+
+def explain(
+    model: str,
+    *,
+    text: str | None = None,
+    text_pair: str | None = None,
+    data: str | None = None,
+    text_column: str = "text",
+    text_pair_column: str | None = None,
+    label: str | None = None,
+    per_label: int | None = None,
+    limit: int | None = None,
+    top: int = 10,
+    steps: int = 32,
+    html: str | None = None,
+) -> dict[str, Any]:
+    """Say which n-grams a student's answers rest on.
+
+    Args:
+        model: Folder of a student.
+        text: A text to explain.
+        text_pair: Its partner, for students of pairs.
+        data: Parquet, CSV, JSON Lines or text file whose texts are explained.
+        text_column: Column of the texts in it.
+        text_pair_column: Column of the partners in it.
+        label: Explain this label; null explains the student's answer.
+        per_label: Instead of single texts, show for each label so many n-grams that speak for and against it over all
+            texts of the data.
+        limit: How many rows of the data to read.
+        top: N-grams shown of a text, on either side.
+        steps: Points of the integral of students with hidden layers; more make the residual smaller.
+        html: Also write a page to this file.
+
+    Returns:
+        `texts`, a list of explanations, or `labels`, the n-grams of each label.
+
+    Raises:
+        ValueError: If neither text nor data is given, or both, or they do not fit the student.
+    """
+    from hf_sparse.explanation.show import label_page, text_page
+
+    if (text is None) == (data is None):
+        raise ValueError("give --text or --data: one of the two is explained")
+    if per_label is not None and data is None:
+        raise ValueError("per_label is about many texts; name them with --data")
+    explainer = Explainer(model, steps=steps)
+    texts, pairs = _read(text, text_pair, data, text_column, text_pair_column, limit)
+    if per_label is not None:
+        labels = explainer.per_label(texts, pairs, top=per_label)
+        if html is not None:
+            write_atomic(Path(html), label_page(labels, num_texts=len(texts)))
+        plain = {
+            name: {side: [vars(item) for item in found] for side, found in sides.items()}
+            for name, sides in labels.items()
+        }
+        return {"num_texts": len(texts), "labels": plain}
+    explained = [
+        explainer.explain(one, None if pairs is None else pairs[index], label=label) for index, one in enumerate(texts)
+    ]
+    if html is not None:
+        write_atomic(Path(html), text_page(explained, top=top))
+    return {"top": top, "texts": [explanation.as_dict() for explanation in explained]}
+
+
+def _read(
+    text: str | None, pair: str | None, data: str | None, column: str, pair_column: str | None, limit: int | None
+) -> tuple[list[str], list[str] | None]:
+    if text is not None:
+        return [text], None if pair is None else [pair]
+    from hf_sparse.distillation.recipe_data import TextSet
+    from hf_sparse.distillation.sources import read_rows
+
+    assert data is not None
+    texts: list[str] = []
+    pairs: list[str] = []
+    for table in read_rows(TextSet(path=data, text_column=column, text_pair_column=pair_column, limit=limit)):
+        texts += table["text"].to_pylist()
+        pairs += table["text_pair"].to_pylist() if pair_column is not None else []
+    if not texts:
+        raise ValueError(f"{data!r} holds no texts")
+    return texts, pairs if pair_column is not None else None
