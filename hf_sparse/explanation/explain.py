@@ -1,4 +1,4 @@
-"""Why a student answers as it does: the n-grams of a text, or of many texts for each label, and what they contribute."""
+"""Why a student answers as it does: what the n-grams of a text, or of many for each label, contribute to a logit."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
