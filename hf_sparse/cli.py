@@ -53,6 +53,12 @@ COMMANDS: Final = {
         extra="train",
         shown_by="hf_sparse.planning.plan:format_plan",
     ),
+    "calibrate": Command(
+        summary="fit a student's temperature and thresholds on labelled texts",
+        function="hf_sparse.evaluation.calibrate:calibrate_student",
+        extra="train",
+        shown_by="hf_sparse.evaluation.calibrate:format_calibration",
+    ),
     "serve": Command(
         summary="answer requests over HTTP",
         function="hf_sparse.serving:serve",

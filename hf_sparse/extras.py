@@ -6,7 +6,7 @@ EXTRAS = {
     "serve": ("httptools", "orjson", "prometheus_client", "starlette", "uvicorn"),
     "bench": ("matplotlib", "pyarrow"),
     "cluster": ("datatrove",),
-    "train": ("accelerate", "datasets", "evaluate", "jinja2", "jsonargparse", "pyarrow", "sklearn"),
+    "train": ("accelerate", "datasets", "evaluate", "jinja2", "jsonargparse", "pyarrow", "sklearn", "scipy"),
 }
 
 

@@ -6,16 +6,16 @@ from typing import Any
 
 from hf_sparse.benchmark.tables import headline_cell
 from hf_sparse.benchmark.targets import find_cell
+from hf_sparse.figures import new_figure, save_figure
 
 _COLOURS = {"student": "tab:red", "encoder": "tab:blue", "lexical": "tab:green"}
 _SHADES = {"student": "Reds", "encoder": "Blues", "lexical": "Greens"}
 _OFFSETS = ((0, 12), (0, -18), (0, 28), (0, -34), (0, 44), (0, -50))
-_DPI = 150
 
 
 def plot_accuracy(report: dict[str, Any], path: Path) -> None:
     """Draw accuracy (agreement with the student where texts have no labels) against texts per second."""
-    figure, axes = _figure()
+    figure, axes = new_figure()
     length, batch_size = headline_cell(report)
     threads = report["settings"]["threads"][0]
     kind = "accuracy" if any(row["accuracy"] for row in report["contestants"]) else "agreement"
@@ -44,14 +44,14 @@ def plot_accuracy(report: dict[str, Any], path: Path) -> None:
         "squares: extrapolated)"
     )
     axes.set_ylabel("accuracy, %" if kind == "accuracy" else "agreement with the student, %")
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def plot_latency(report: dict[str, Any], path: Path) -> None:
     """Draw the median time of a single text against its length, of every contestant."""
     from matplotlib import colormaps
 
-    figure, axes = _figure()
+    figure, axes = new_figure()
     batch_size = min(report["settings"]["batch_sizes"])
     threads = report["settings"]["threads"][0]
     styles = ("-", "--", ":", "-.")
@@ -82,20 +82,4 @@ def plot_latency(report: dict[str, Any], path: Path) -> None:
     axes.set_ylabel("µs a text, median")
     if sum(drawn.values()):
         axes.legend(fontsize=6, loc="center left", bbox_to_anchor=(1.0, 0.5))
-    _save(figure, path)
-
-
-def _figure() -> tuple[Any, Any]:
-    # The object interface: pyplot would choose a backend, and keep figures alive.
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(9, 5.5), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    axes.grid(visible=True, which="major", alpha=0.3)
-    return figure, axes
-
-
-def _save(figure: Any, path: Path) -> None:
-    figure.savefig(path, dpi=_DPI)
+    save_figure(figure, path)

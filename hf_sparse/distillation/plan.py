@@ -184,6 +184,7 @@ class RunPlan:
         if self.recipe.baselines.names:
             students.append(self.baselines_stage.key)
         inputs = {"students": students, "recipe": self.recipe.evaluate, "base_model": self.recipe.teacher.base_model}
+        inputs["parts"] = ["calibration"]  # what a report has now and older ones lack
         return self._stage("evaluate", inputs)
 
     @property

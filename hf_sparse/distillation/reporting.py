@@ -20,6 +20,7 @@ from hf_sparse.distillation.baseline_stage import read_baselines
 from hf_sparse.distillation.ensemble import read_ensemble
 from hf_sparse.distillation.labelling import read_logits
 from hf_sparse.distillation.plan import RunPlan
+from hf_sparse.distillation.student_calibration import calibrate_run, set_calibration
 from hf_sparse.distillation.texts import TEXT_SETS, num_texts, read_texts, shards
 from hf_sparse.evaluation.metrics import agreement, retention, score
 from hf_sparse.evaluation.speed import measure_throughput
@@ -35,8 +36,8 @@ def make_report(plan: RunPlan) -> dict[str, Any]:
     """Measure teacher and students on the test set (on validation data if there is none).
 
     Returns:
-        What `report.json` holds: `teacher`, `student`, `retention`, `agreement`, `texts_per_second`, `speedup`,
-        `num_parameters`, the scores of every stage, the texts, the environment and the recipe.
+        What `report.json` holds: `teacher`, `student`, `retention`, `agreement`, `calibration`, `texts_per_second`,
+        `speedup`, `num_parameters`, the scores of every stage, the texts, the environment and the recipe.
     """
     texts_folder = plan.stage_folder("texts")
     text_set = "test" if shards(texts_folder, "test") else "validation"
@@ -69,6 +70,7 @@ def make_report(plan: RunPlan) -> dict[str, Any]:
         **_ensemble(plan, text_set, references),
         "retention": student["retention"],
         "agreement": student["agreement"],
+        "calibration": calibrate_run(plan, chosen),
         "num_parameters": model.num_parameters(),
         "num_ngrams": model.config.vocab_size - 1,
         "stages": stages,
@@ -121,6 +123,7 @@ def save_student(plan: RunPlan) -> Path:
     partial.mkdir()
     report = json.loads((plan.stage_folder("evaluate") / "report.json").read_text(encoding="utf-8"))
     model = student_stages.load_student(plan, report["student"]["stage"])
+    set_calibration(model.config, report)
     model.save_pretrained(partial, max_shard_size="5GB")
     student_stages.load_tokenizer(plan).save_pretrained(partial)
     write_json(partial / "report.json", report)

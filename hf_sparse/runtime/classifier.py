@@ -13,7 +13,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from hf_sparse.runtime.head import Head, probabilities
+from hf_sparse.runtime.head import Head, label_thresholds, logit, probabilities
 from hf_sparse.runtime.jit import Floats
 from hf_sparse.runtime.kernel import build_tables
 from hf_sparse.runtime.pooling import MODES, Table, ids_pooler, texts_pooler
@@ -44,7 +44,8 @@ class NgramClassifier:
     """Classifies texts; made by `from_pretrained`. Any number of threads may use one at the same time.
 
     `labels` are the names of the C labels, `problem_type` is as in the config of any Hugging Face model, and
-    `num_threads` says over how many threads a call spreads its texts.
+    `num_threads` says over how many threads a call spreads its texts. `calibration_temperature` is None where none was
+    fitted; `label_thresholds` (C,) are the probabilities above which a text of a multi-label task has a label.
     """
 
     def __init__(
@@ -62,6 +63,9 @@ class NgramClassifier:
         self._head = Head.from_weights(config, weights)
         self.labels = _labels(config, self._head.num_labels)
         self.problem_type: str = config.get("problem_type") or _PROBLEM_TYPES[0]
+        self.calibration_temperature: float | None = config.get("calibration_temperature")
+        self.label_thresholds = label_thresholds(config, self._head.num_labels)
+        self._cutoffs = logit(self.label_thresholds)
         _check_pooling(config)
         # The table is only addresses to the loops: this keeps the memory behind them.
         self._blocks, self._table = _table(config, weights, vocabulary.num_rows)
@@ -110,7 +114,9 @@ class NgramClassifier:
         return classifier
 
     def predict(self, texts: Iterable[str], text_pairs: Iterable[str] | None = None) -> list[Any]:
-        """Return the label of each text; with several labels a text, the list of those above 0.5.
+        """Return the label of each text; with several labels a text, the list of those above their threshold.
+
+        The threshold is 0.5 where the config has no `label_thresholds`.
 
         Args:
             texts: B texts in a list, an iterator or an Arrow column.
@@ -124,12 +130,30 @@ class NgramClassifier:
             raise ValueError("a regression has no labels: predict_proba gives its values")
         logits = self.predict_logits(texts, text_pairs)
         if self.problem_type == "multi_label_classification":
-            return [[self.labels[index] for index in np.flatnonzero(row > 0)] for row in logits]
+            return [[self.labels[index] for index in np.flatnonzero(row > self._cutoffs)] for row in logits]
         return [self.labels[index] for index in logits.argmax(axis=1).tolist()]
 
-    def predict_proba(self, texts: Iterable[str], text_pairs: Iterable[str] | None = None) -> Floats:
-        """Return probabilities (B, C) float32, those of a regression being its values; see `predict`."""
-        return probabilities(self.predict_logits(texts, text_pairs), self.problem_type)
+    def predict_proba(
+        self, texts: Iterable[str], text_pairs: Iterable[str] | None = None, *, calibrated: bool = False
+    ) -> Floats:
+        """Return probabilities (B, C) float32, those of a regression being its values; see `predict`.
+
+        Args:
+            texts: B texts in a list, an iterator or an Arrow column.
+            text_pairs: Their partners, for a student of sentence pairs.
+            calibrated: Divide logits by the student's temperature: 0.9 is then right about nine times of ten.
+
+        Raises:
+            ValueError: `calibrated` is asked for, but the student has no temperature.
+        """
+        temperature = self.calibration_temperature if calibrated else 1.0
+        if temperature is None:
+            raise ValueError(
+                "calibrated is True, but the student's config.json has no calibration_temperature; fit one with "
+                "`hf-sparse calibrate`, or leave calibrated out"
+            )
+        logits = self.predict_logits(texts, text_pairs)
+        return probabilities(logits / np.float32(temperature) if calibrated else logits, self.problem_type)
 
     def predict_logits(self, texts: Iterable[str], text_pairs: Iterable[str] | None = None) -> Floats:
         """Return logits (B, C) float32; see `predict`."""

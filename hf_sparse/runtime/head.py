@@ -9,6 +9,8 @@ import numpy.typing as npt
 
 from hf_sparse.runtime.jit import Floats
 
+Doubles = npt.NDArray[np.float64]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Head:
@@ -84,6 +86,28 @@ def probabilities(logits: Floats, problem_type: str) -> Floats:
     powers = np.exp(logits - logits.max(axis=1, keepdims=True))
     normalised: Floats = powers / powers.sum(axis=1, keepdims=True)
     return normalised
+
+
+def label_thresholds(config: Mapping[str, Any], num_labels: int) -> Doubles:
+    """Return the probability (C,) above which a text has a label: that of the config, or 0.5.
+
+    Raises:
+        ValueError: There is not one in [0, 1] for each label.
+    """
+    found = config.get("label_thresholds")
+    thresholds = np.full(num_labels, 0.5) if found is None else np.array(found, dtype=np.float64)
+    if thresholds.shape != (num_labels,) or not ((thresholds >= 0) & (thresholds <= 1)).all():
+        raise ValueError(
+            f"label_thresholds is {found}, but must hold a number from 0 to 1 for each of the {num_labels} labels"
+        )
+    return thresholds
+
+
+def logit(shares: Doubles) -> Doubles:
+    """Return the logits of probabilities, infinite for those of 0 and 1."""
+    with np.errstate(divide="ignore"):
+        found: Doubles = np.log(shares) - np.log1p(-shares)
+    return found
 
 
 def _layer(weights: Mapping[str, npt.NDArray[Any]], name: str) -> tuple[Floats, Floats]:

@@ -173,13 +173,13 @@ def _parse(body: bytes, max_texts: int) -> tuple[list[str], bool, int | None]:
 
 
 def _answer(row: Floats, classifier: Classifier, top_k: int | None) -> Any:
-    """Return the label and its score; the best `top_k`, all above 0.5 of a multi-label task, or values, as a list."""
+    """Return the label and its score; a list of the best `top_k`, of a multi-label task all likely ones, or of values."""
     if classifier.problem_type == "regression":
         chosen: list[int] = list(range(len(row)))
     elif top_k is not None:
         chosen = np.argsort(-row, kind="stable")[:top_k].tolist()
     elif classifier.problem_type == "multi_label_classification":
-        chosen = np.flatnonzero(row > 0.5).tolist()
+        chosen = np.flatnonzero(row > classifier.label_thresholds).tolist()
     else:
         best = int(row.argmax())
         return {"label": classifier.labels[best], "score": float(row[best])}

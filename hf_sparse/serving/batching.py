@@ -20,6 +20,7 @@ class Classifier(Protocol):
 
     labels: list[str]
     problem_type: str
+    label_thresholds: npt.NDArray[np.float64]
 
     def predict_proba(self, texts: Sequence[str]) -> Floats:
         """Return probabilities (B, C)."""

@@ -1,5 +1,6 @@
 """The shape of a sparse n-gram student, as `config.json` keeps it."""
 
+import math
 from typing import Any, Literal
 
 from transformers import PreTrainedConfig
@@ -38,6 +39,10 @@ class SparseNgramConfig(PreTrainedConfig):
             pooled, as `pooled_bias`: the first of the `hidden` layers (`embedding_size` is its width, `hidden_sizes`
             the widths of those after it), the `classifier` of a model without hidden layers (`embedding_size` is
             then the number of labels), or none.
+        calibration_temperature: By which logits are divided where calibrated probabilities are asked for (Guo et al.
+            2017); `None` if none was fitted.
+        label_thresholds: For each label of a multi-label task the probability, without the temperature, above which a
+            text has it; `None` means 0.5 for all.
         format_version: Version of the layout of the tensors.
         pad_token_id: Always 0.
         **kwargs: What every configuration takes: `num_labels`, `id2label`, `problem_type`, ...
@@ -63,6 +68,8 @@ class SparseNgramConfig(PreTrainedConfig):
         vocabulary_sha256: str | None = None,
         table_dtype: TableDtype = "float32",
         folded: Folded | None = None,
+        calibration_temperature: float | None = None,
+        label_thresholds: list[float] | None = None,
         format_version: int = FORMAT_VERSION,
         pad_token_id: int = 0,
         **kwargs: Any,
@@ -80,6 +87,8 @@ class SparseNgramConfig(PreTrainedConfig):
         self.vocabulary_sha256 = vocabulary_sha256
         self.table_dtype = table_dtype
         self.folded = folded
+        self.calibration_temperature = calibration_temperature
+        self.label_thresholds = None if label_thresholds is None else list(label_thresholds)
         self.format_version = format_version
         self._check()
         self._check_compression()
@@ -94,6 +103,7 @@ class SparseNgramConfig(PreTrainedConfig):
                 f"embedding_size is {embedding_size}, but a table with the classifier folded in has a column for each "
                 f"of the {num_labels} labels"
             )
+        self._check_calibration(num_labels)
 
     @property
     def block_sizes(self) -> list[int]:
@@ -137,6 +147,24 @@ class SparseNgramConfig(PreTrainedConfig):
                 f"hidden_sizes is {self.hidden_sizes}, but no layers follow a table that has the classifier "
                 "folded in; leave it empty"
             )
+
+    def _check_calibration(self, num_labels: int) -> None:
+        temperature, thresholds = self.calibration_temperature, self.label_thresholds
+        if temperature is not None:
+            fits = _is_number(temperature) and 0 < temperature < math.inf
+            _require("calibration_temperature", temperature, fits, "a finite number above 0, or null")
+        if thresholds is not None:
+            fits = all(_is_number(threshold) and 0 <= threshold <= 1 for threshold in thresholds)
+            _require("label_thresholds", thresholds, fits, "a list of numbers from 0 to 1, or null")
+            if len(thresholds) != num_labels:
+                raise ValueError(
+                    f"label_thresholds has {len(thresholds)} numbers, but there are {num_labels} labels; give one to "
+                    "each, or null"
+                )
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _require(name: str, value: object, holds: bool, wanted: str) -> None:

@@ -1,0 +1,48 @@
+"""How the `evaluate` stage calibrates the chosen student, and what `save` writes into its config."""
+
+from typing import Any
+
+import pyarrow.parquet as pq
+from transformers import PreTrainedConfig
+
+from hf_sparse.distillation import student_stages
+from hf_sparse.distillation.plan import RunPlan
+from hf_sparse.distillation.texts import shards
+from hf_sparse.evaluation.calibration import NUM_BINS, calibrate, measure_calibration
+
+_FITTED_ON = "the validation texts, by which checkpoint and stage were chosen too"
+
+
+def calibrate_run(plan: RunPlan, stage: str) -> dict[str, Any] | None:
+    """Fit the temperature (and thresholds) of a stage's student on the run's validation texts.
+
+    Returns:
+        What the report holds under `calibration`: `temperature`, `label_thresholds` (null for single-label tasks),
+        `fitted_on`, `bins`, and for `validation` and, where it has labels, `test` what `measure_calibration` finds.
+        None for a regression, and where validation texts have no labels.
+    """
+    problem_type = plan.space.problem_type
+    if problem_type == "regression" or not _has_labels(plan, "validation"):
+        return None
+    found = {}
+    for text_set in ("validation", "test"):
+        if _has_labels(plan, text_set):
+            _, labels = student_stages.read_labelled(plan.stage_folder("texts"), text_set, plan.space)
+            found[text_set] = student_stages.student_logits(plan, stage, text_set), labels.numpy()
+    calibration = calibrate(*found["validation"], problem_type=problem_type)
+    fitted = {"temperature": calibration.temperature, "label_thresholds": calibration.thresholds}
+    measured = {name: measure_calibration(logits, labels, calibration) for name, (logits, labels) in found.items()}
+    return fitted | {"fitted_on": _FITTED_ON, "bins": NUM_BINS} | measured
+
+
+def set_calibration(config: PreTrainedConfig, report: dict[str, Any]) -> None:
+    """Put the calibration of a report, if it has one, into a student's config."""
+    calibration = report.get("calibration")
+    if calibration is not None:
+        config.calibration_temperature = calibration["temperature"]
+        config.label_thresholds = calibration["label_thresholds"]
+
+
+def _has_labels(plan: RunPlan, text_set: str) -> bool:
+    files = shards(plan.stage_folder("texts"), text_set)
+    return bool(files) and all("label" in pq.read_schema(path).names for path in files)

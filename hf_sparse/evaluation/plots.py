@@ -1,0 +1,63 @@
+"""Pictures of how far a student can be trusted."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hf_sparse.evaluation.calibration import Reliability
+from hf_sparse.figures import new_figure, save_figure
+
+
+def plot_reliability(diagrams: dict[str, Reliability], path: Path) -> None:
+    """Draw reliability diagrams: how often predictions are right against the probability they state.
+
+    Args:
+        diagrams: By name; empty bins are left out, and the more predictions a bin has, the larger is its point.
+        path: Of the picture.
+    """
+    figure, axes = new_figure(width=6, height=5.5)
+    axes.plot([0, 1], [0, 1], color="grey", linestyle=":", linewidth=1, label="perfect")
+    for name, diagram in diagrams.items():
+        some = diagram.counts > 0
+        sizes = 10 + 150 * diagram.counts[some] / diagram.counts.sum()
+        (line,) = axes.plot(
+            diagram.stated[some], diagram.observed[some], label=f"{name}: calibration error {diagram.error:.4f}"
+        )
+        axes.scatter(diagram.stated[some], diagram.observed[some], s=sizes, color=line.get_color(), alpha=0.6)
+    axes.set_xlabel("stated probability")
+    axes.set_ylabel("share that is right")
+    axes.legend(loc="upper left", fontsize=8)
+    save_figure(figure, path)
+
+
+def plot_cascade(report: dict[str, Any], path: Path) -> None:
+    """Draw accuracy against the share of texts handed over, with the chosen points.
+
+    Args:
+        report: That of `hf-sparse cascade`.
+        path: Of the picture.
+    """
+    figure, axes = new_figure()
+    for name, colour in (("student", "tab:red"), ("teacher", "tab:blue")):
+        accuracy = 100 * report[name]["accuracy"]
+        axes.axhline(accuracy, color=colour, linestyle="--", linewidth=1, label=f"{name} alone, {accuracy:.2f} %")
+    for rule, colour in (("teacher", "tab:green"), ("average", "tab:purple")):
+        curve = report["curves"][rule]
+        shares, accuracies = (100 * np.array(curve[key]) for key in ("share", "accuracy"))
+        label = "teacher decides what is handed over" if rule == "teacher" else "student and teacher decide together"
+        axes.plot(shares, accuracies, color=colour, label=label)
+    markers = {"reaches_teacher": "o", "best": "*"}
+    for point in report["points"]:
+        axes.plot(
+            100 * point["share"],
+            100 * point["accuracy"],
+            markers[point["choice"]],
+            color="tab:green" if point["rule"] == "teacher" else "tab:purple",
+            markersize=8 if point["choice"] == "reaches_teacher" else 12,
+            markeredgecolor="black",
+        )
+    axes.set_xlabel("texts handed over to the teacher, % (points: thresholds chosen on validation texts)")
+    axes.set_ylabel("accuracy, %")
+    axes.legend(fontsize=8)
+    save_figure(figure, path)
