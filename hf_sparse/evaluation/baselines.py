@@ -25,6 +25,7 @@ _PACKAGES: Final = {"fasttext": "fasttext", "model2vec": "model2vec"}
 _MARKUP: Final = re.compile(r"<[a-zA-Z/][^<>]*>")
 _WORD: Final = re.compile(r"\w+|[^\w\s]")
 _MOST_FEATURES: Final = 2_000_000
+_LONG_CORPUS: Final = 10_000_000  # characters
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,7 +121,9 @@ def _fasttext(texts: TrainingTexts) -> Iterator[tuple[dict[str, Any], Classifier
     """FastText (Joulin et al., EACL 2017), one thread, so that it repeats."""
     import fasttext
 
-    settings = [(2, 0.5, 25), (3, 0.5, 25), (2, 0.1, 25), (2, 0.5, 5), (3, 0.2, 10)]
+    # Passes over long corpora are few: more of them overfit and take long.
+    many, few = (10, 5) if sum(map(len, texts.texts)) > _LONG_CORPUS else (25, 5)
+    settings = [(2, 0.5, many), (3, 0.5, many), (2, 0.1, many), (2, 0.5, few), (3, 0.2, few)]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "train.txt"
         lines = (f"__label__{label} {text}\n" for label, text in zip(texts.labels, texts.texts, strict=True))

@@ -173,7 +173,7 @@ def _parse(body: bytes, max_texts: int) -> tuple[list[str], bool, int | None]:
 
 
 def _answer(row: Floats, classifier: Classifier, top_k: int | None) -> Any:
-    """Return the label and its score; a list of the best `top_k`, of a multi-label task all likely ones, or of values."""
+    """Return label and score; a list of the best `top_k`, of a multi-label task all likely ones, or of values."""
     if classifier.problem_type == "regression":
         chosen: list[int] = list(range(len(row)))
     elif top_k is not None:
