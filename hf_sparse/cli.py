@@ -59,6 +59,12 @@ COMMANDS: Final = {
         extra="train",
         shown_by="hf_sparse.evaluation.calibrate:format_calibration",
     ),
+    "cascade": Command(
+        summary="hand the texts that a student is least sure of over to its teacher",
+        function="hf_sparse.evaluation.cascade:cascade",
+        extra="train",
+        shown_by="hf_sparse.evaluation.cascade:format_cascade",
+    ),
     "serve": Command(
         summary="answer requests over HTTP",
         function="hf_sparse.serving:serve",

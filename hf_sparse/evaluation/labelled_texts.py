@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from tqdm.auto import tqdm
+from transformers import PreTrainedConfig
 
 from hf_sparse.distillation.label_space import LabelSpace
 from hf_sparse.distillation.logits import logits_matrix
@@ -58,7 +59,7 @@ class Student:
         self.tokenizer = SparseNgramTokenizer.from_pretrained(folder)
         config = self.model.config
         self.problem_type: ProblemType = config.problem_type or "single_label_classification"
-        self.names = [str(config.id2label[index]) for index in range(config.num_labels)]
+        self.names = label_names(config)
         if self.problem_type == "regression" or (len(self.names) < 2 and self.problem_type.startswith("single")):
             raise ValueError(f"{folder} holds a student of a regression: it gives no probabilities")
 
@@ -130,6 +131,12 @@ class Student:
                 lengths = lengths.reshape(-1, 2).sum(1)
             parts.append(self.model(input_ids=ids, lengths=lengths).logits.float().numpy())
         return np.concatenate(parts)
+
+
+def label_names(config: PreTrainedConfig) -> list[str]:
+    """Return the names of a model's labels in the order of its logits."""
+    names = config.id2label or {}
+    return [str(names[index]) for index in sorted(names, key=int)]  # type: ignore[index]
 
 
 def run_problem(folder: Path) -> str | None:

@@ -1,0 +1,278 @@
+"""The command `hf-sparse cascade`: how good a student is that may ask its teacher, and how sure it must be not to.
+
+Thresholds are chosen on validation texts and applied to others as they are. Two rules are compared: the teacher
+decides what is handed over, or both do, by the average of their log-probabilities, each divided by its temperature.
+"""
+
+import json
+import logging
+import time
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from tqdm.auto import tqdm
+
+from hf_sparse.distillation.recipe import TeacherRecipe
+from hf_sparse.distillation.recipe_data import TextSet
+from hf_sparse.distillation.teacher import TeacherEncoder, labelling_dtype, load_classifier, load_tokenizer
+from hf_sparse.evaluation.calibration import fit_temperature
+from hf_sparse.evaluation.hand_over import Answers, as_columns, choose, curve, hand_over, score_labels
+from hf_sparse.evaluation.labelled_texts import LabelledTexts, Student, label_names, run_problem
+from hf_sparse.evaluation.plots import plot_cascade
+from hf_sparse.extras import require_extra
+from hf_sparse.files import write_json
+from hf_sparse.runtime.cascade import HAND_OVER_RULES, decide, log_probabilities
+
+logger = logging.getLogger(__name__)
+
+_TOKENS_PER_BATCH = 8192
+_TITLES = {
+    "teacher": "teacher decides",
+    "average": "both decide",
+    "reaches_teacher": "as good as the teacher",
+    "best": "best",
+}
+
+
+@dataclass(kw_only=True)
+class _Material:
+    """A student, texts with the teacher's logits, and seconds a text of student and teacher where they are known."""
+
+    student: Student
+    test: LabelledTexts
+    validation: LabelledTexts | None
+    seconds: dict[str, float] | None = None
+
+
+def cascade(
+    student: str,
+    *,
+    teacher: str | None = None,
+    teacher_logits: str | None = None,
+    data: str | None = None,
+    validation: str | None = None,
+    validation_logits: str | None = None,
+    text_column: str = "text",
+    text_pair_column: str | None = None,
+    label_column: str = "label",
+    limit: int | None = None,
+    max_length: int = 256,
+    output: str | None = None,
+) -> dict[str, Any]:
+    """Measure a student that hands the texts it is least sure of over to its teacher.
+
+    Args:
+        student: Folder of a finished run, which has all that is needed; or of a student.
+        teacher: Folder or Hub id of the teacher.
+        teacher_logits: Parquet file of the teacher's logits of `data`, in row order, in place of a teacher.
+        data: Parquet, CSV or JSON Lines of labelled texts to measure on.
+        validation: The like, on which thresholds are chosen; neither student nor teacher may have trained on them.
+        validation_logits: The teacher's logits of `validation`.
+        text_column: Column of the texts.
+        text_pair_column: Column of their partners, for a student of sentence pairs.
+        label_column: Column of the labels, ids or names.
+        limit: How many rows of each file to read.
+        max_length: Tokens that the teacher reads of a text.
+        output: Folder for cascade.json and cascade.png; without it that of the run, or the current one.
+
+    Returns:
+        What `cascade.json` holds; see `measure`.
+
+    Raises:
+        FileNotFoundError: The student's folder is not there.
+        ValueError: The student gives several labels a text, or something is missing or does not fit.
+    """
+    require_extra("bench")
+    folder = Path(student)
+    is_run = (folder / "student").is_dir()
+    paths = {"test": (data, teacher_logits), "validation": (validation, validation_logits)}
+    if is_run:
+        if teacher is not None or any(path is not None for pair in paths.values() for path in pair):
+            raise ValueError(f"{folder} is a run, with its own texts and logits; for others name {folder / 'student'}")
+        material = _of_run(folder)
+    else:
+        _check_options(folder, paths, teacher)
+        columns = {"text_pair_column": text_pair_column, "label_column": label_column, "limit": limit}
+        sources = {
+            name: TextSet(path=path, logits_path=logits, text_column=text_column, **columns)  # type: ignore[arg-type]
+            for name, (path, logits) in paths.items()
+            if path is not None
+        }
+        material = _of_files(_load(folder), sources, teacher=teacher, max_length=max_length)
+    report = measure(material)
+    target = Path(output) if output is not None else folder if is_run else Path()
+    target.mkdir(parents=True, exist_ok=True)
+    write_json(target / "cascade.json", report)
+    plot_cascade(report, target / "cascade.png")
+    return report
+
+
+def measure(material: _Material) -> dict[str, Any]:
+    """Choose thresholds on validation texts and apply them to the others.
+
+    Returns:
+        The temperatures (`student_temperature`, `teacher_temperature`), accuracy and macro-F1 of `student`, `teacher`
+        and their `average` alone, on all texts; `curves` for each rule: what each share of the texts handed over
+        brings; `points`: for each rule what the threshold chosen on `num_validation_texts` brings, and `chosen`, that
+        one of them which was best on the validation texts. Where times are known, `seconds_per_text` too.
+    """
+    student, validation = material.student, material.validation
+    own = student.model.config.calibration_temperature
+    if own is None:
+        logger.warning("the student has no temperature: `hf-sparse calibrate` first makes it a better judge of itself")
+    other = 1.0
+    if validation is not None:
+        assert validation.teacher_logits is not None
+        other = fit_temperature(validation.teacher_logits, validation.labels)
+    answers = _answers(student, material.test, own or 1.0, other)
+    report: dict[str, Any] = {
+        "student_temperature": own,
+        "teacher_temperature": other,
+        "num_texts": len(answers.labels),
+        "num_validation_texts": 0 if validation is None else len(validation.labels),
+        "seconds_per_text": material.seconds,
+    }
+    alone = {"student": answers.student, "teacher": answers.teacher}
+    alone["average"] = decide(answers.student, answers.teacher, "average")
+    for name, found in alone.items():
+        report[name] = _scores(found, answers.labels)
+    report["curves"] = {rule: as_columns(curve(answers, rule)) for rule in HAND_OVER_RULES}
+    points = [] if validation is None else _points(_answers(student, validation, own or 1.0, other), answers)
+    if material.seconds is not None:
+        for point in points:
+            point["seconds_per_text"] = material.seconds["student"] + point["share"] * material.seconds["teacher"]
+    # The first of equal ones: the teacher's decision before the average, fewer texts before more.
+    chosen = max(points, key=lambda point: point["validation"]["accuracy"], default=None)
+    return report | {"points": points, "chosen": chosen}
+
+
+def format_cascade(report: dict[str, Any]) -> str:
+    """Return a short table for people."""
+    seconds = report["seconds_per_text"]
+    header = f"{'':<38}{'handed over':>12}{'accuracy':>10}{'macro F1':>10}"
+    lines = [header + (f"{'ms a text':>11}" if seconds else "")]
+
+    def add(title: str, share: float, scores: dict[str, float], cost: float) -> None:
+        line = f"{title:<38}{100 * share:>10.1f} %{scores['accuracy']:>10.4f}{scores['macro_f1']:>10.4f}"
+        lines.append(line + (f"{1000 * cost:>11.3f}" if seconds else ""))
+
+    own, other = (seconds["student"], seconds["teacher"]) if seconds else (0.0, 0.0)
+    add("student", 0, report["student"], own)
+    add("teacher", 1, report["teacher"], other)
+    add("average of both", 1, report["average"], own + other)
+    for point in report["points"]:
+        mark = " *" if point == report["chosen"] else ""
+        title = f"{_TITLES[point['rule']]}, {_TITLES[point['choice']]}{mark}"
+        add(title, point["share"], point, point.get("seconds_per_text", 0.0))
+    if report["points"]:
+        lines.append(f"thresholds and * chosen on {report['num_validation_texts']:,} validation texts")
+    else:
+        lines.append("without validation texts no threshold is chosen; cascade.json has the curves")
+    return "\n".join(lines)
+
+
+def _points(validation: Answers, test: Answers) -> list[dict[str, Any]]:
+    target, _ = score_labels(validation.teacher, validation.labels)
+    points = []
+    for rule in HAND_OVER_RULES:
+        for choice, threshold in choose(curve(validation, rule), teacher_accuracy=target).items():
+            if threshold is not None:
+                found = asdict(hand_over(test, threshold, rule))
+                seen = asdict(hand_over(validation, threshold, rule))
+                points.append({"rule": rule, "choice": choice} | found | {"validation": seen})
+    return points
+
+
+def _scores(found: npt.NDArray[np.float64], labels: npt.NDArray[np.int64]) -> dict[str, float]:
+    accuracy, macro_f1 = score_labels(found, labels)
+    return {"accuracy": accuracy, "macro_f1": macro_f1}
+
+
+def _answers(student: Student, texts: LabelledTexts, own: float, other: float) -> Answers:
+    assert texts.teacher_logits is not None, "read from a file or asked for"
+    return Answers(
+        student=log_probabilities(student.logits(texts.texts, texts.text_pairs), own),
+        teacher=log_probabilities(texts.teacher_logits, other),
+        labels=texts.labels,
+    )
+
+
+def _check_options(folder: Path, paths: dict[str, tuple[str | None, str | None]], teacher: str | None) -> None:
+    data, logits = paths["test"]
+    if data is None or (teacher is None) == (logits is None):
+        raise ValueError(f"{folder} is no run: name data, and teacher or teacher_logits")
+    given, given_logits = paths["validation"]
+    if (given is not None and logits is not None) != (given_logits is not None):
+        raise ValueError("name validation_logits for validation where teacher_logits stands for data, else not")
+
+
+def _load(folder: Path) -> Student:
+    student = Student(folder)
+    if student.problem_type != "single_label_classification":
+        raise ValueError(f"a cascade needs one label a text, but {folder} is a student of {student.problem_type}")
+    return student
+
+
+def _of_run(run: Path) -> _Material:
+    problem = run_problem(run)
+    if problem is not None:
+        raise ValueError(f"{run} is not the folder of a finished run: {problem}")
+    student = _load(run / "student")
+    report = json.loads((run / "student" / "report.json").read_text(encoding="utf-8"))
+    speeds = report.get("texts_per_second")
+    return _Material(
+        student=student,
+        test=student.read_run(run, "test"),
+        validation=student.read_run(run, "validation"),
+        seconds=speeds and {name: 1 / speeds[name] for name in ("student", "teacher")},
+    )
+
+
+def _of_files(student: Student, sources: dict[str, TextSet], *, teacher: str | None, max_length: int) -> _Material:
+    texts = {name: student.read(source) for name, source in sources.items()}
+    seconds = None
+    if teacher is not None:
+        asked = _Teacher(teacher, student.names, max_length=max_length)
+        texts = {name: replace(found, teacher_logits=asked.logits(found)) for name, found in texts.items()}
+        test = texts["test"]
+        started = time.perf_counter()
+        student.logits(test.texts, test.text_pairs)
+        own = (time.perf_counter() - started) / len(test.texts)
+        seconds = {"student": own, "teacher": asked.seconds / sum(len(found.texts) for found in texts.values())}
+    return _Material(student=student, test=texts["test"], validation=texts.get("validation"), seconds=seconds)
+
+
+class _Teacher:
+    """A teacher whose logits come in the order of the student's labels, and the seconds that it has worked."""
+
+    def __init__(self, model: str, names: list[str], *, max_length: int) -> None:
+        recipe = TeacherRecipe(model=model, max_length=max_length)
+        classifier = load_classifier(recipe)
+        own = label_names(classifier.config)
+        if sorted(own) != sorted(names):
+            raise ValueError(
+                f"teacher {model!r} has the labels {', '.join(own)}, but the student has {', '.join(names)}; name the "
+                "teacher that the student was distilled from, or give its logits by teacher_logits"
+            )
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._columns = [own.index(name) for name in names]
+        self._encoder = TeacherEncoder(
+            classifier,
+            load_tokenizer(recipe),
+            max_length=max_length,
+            tokens_per_batch=_TOKENS_PER_BATCH,
+            device=device,
+            dtype=labelling_dtype("auto", device),
+        )
+        self.seconds = 0.0
+
+    def logits(self, texts: LabelledTexts) -> npt.NDArray[np.float32]:
+        started = time.perf_counter()
+        with tqdm(total=len(texts.texts), desc="teacher", unit=" texts", disable=None) as bar:
+            logits = self._encoder.logits(texts.texts, texts.text_pairs, bar=bar)
+        self.seconds += time.perf_counter() - started
+        return logits[:, self._columns]
