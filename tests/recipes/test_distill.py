@@ -15,6 +15,7 @@ import torch
 import yaml
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
+from hf_sparse.evaluation.cascade import cascade
 from tests.recipes.conftest import Ended, Launcher, recipe, write_recipe
 from tests.recipes.kill_driver import ROOT, SCRIPT
 from tests.tiny_task import NAMES, make_teacher
@@ -64,6 +65,20 @@ def test_distils_a_classifier(launch: Launcher, task: Path, tmp_path: Path) -> N
     assert accuracy == pytest.approx(student["accuracy"])
     classify = pipeline("text-classification", model=str(folder), trust_remote_code=True)
     assert [item["label"] for item in classify([row["text"] for row in rows])] == found
+
+    calibration = report["calibration"]
+    assert [calibration[name]["num_texts"] for name in ("validation", "test")] == [24, 40]
+    assert calibration["validation"]["nll_after"] <= calibration["validation"]["nll_before"]
+    assert model.config.calibration_temperature == calibration["temperature"]
+    assert calibration["label_thresholds"] is None
+
+    cascaded = cascade(str(tmp_path / "run"))
+    assert json.loads((tmp_path / "run" / "cascade.json").read_text(encoding="utf-8")) == cascaded
+    for who in ("student", "teacher"):
+        assert cascaded[who]["accuracy"] == pytest.approx(report[who]["accuracy"])
+    assert cascaded["num_validation_texts"] == 24
+    assert cascaded["chosen"]["seconds_per_text"] >= 1 / report["texts_per_second"]["student"]
+    assert (tmp_path / "run" / "cascade.png").is_file()
 
 
 @pytest.mark.parametrize("trained", ["head", "all"])
@@ -120,6 +135,12 @@ def test_distils_other_problems(
     assert metric in report["student"]
     config = json.loads((tmp_path / "run" / "student" / "config.json").read_text(encoding="utf-8"))
     assert config["problem_type"] == problem_type
+    if problem_type == "regression":
+        assert report["calibration"] is None
+    else:
+        assert config["label_thresholds"] == report["calibration"]["label_thresholds"]
+        measured = report["calibration"]["validation"]
+        assert measured["macro_f1_after"] >= measured["macro_f1_before"]
 
 
 def test_lists_of_labels_are_a_multi_label_task(launch: Launcher, task: Path, tmp_path: Path) -> None:

@@ -29,12 +29,16 @@ def test_a_saved_config_comes_back_equal(tmp_path: Path) -> None:
         id2label={0: "no", 1: "yes", 2: "maybe"},
         label2id={"no": 0, "yes": 1, "maybe": 2},
         problem_type="multi_label_classification",
+        calibration_temperature=1.5,
+        label_thresholds=[0.5, 0.25, 1],
     )
     config.save_pretrained(tmp_path)
     loaded = AutoConfig.from_pretrained(tmp_path)
     assert isinstance(loaded, SparseNgramConfig)
     assert loaded.to_diff_dict() == config.to_diff_dict()
     assert loaded.num_labels == 3
+    assert loaded.calibration_temperature == 1.5
+    assert loaded.label_thresholds == [0.5, 0.25, 1]
 
 
 @pytest.mark.parametrize(
@@ -50,6 +54,13 @@ def test_a_saved_config_comes_back_equal(tmp_path: Path) -> None:
         ({"hidden_dropout": -0.1}, "hidden_dropout is -0.1"),
         ({"initializer_range": -1.0}, "initializer_range is -1.0"),
         ({"pad_token_id": 1}, "pad_token_id is 1"),
+        ({"calibration_temperature": 0.0}, "calibration_temperature is 0.0, but must be a finite number above 0"),
+        ({"calibration_temperature": float("inf")}, "calibration_temperature is inf"),
+        ({"calibration_temperature": float("nan")}, "calibration_temperature is nan"),
+        ({"calibration_temperature": "1"}, "calibration_temperature is '1'"),
+        ({"label_thresholds": [0.5, 1.5]}, r"label_thresholds is \[0.5, 1.5\]"),
+        ({"label_thresholds": [0.5, float("nan")]}, r"label_thresholds is \[0.5, nan\]"),
+        ({"label_thresholds": [0.5]}, "label_thresholds has 1 numbers, but there are 2 labels"),
         ({"format_version": 99}, "format_version is 99"),
     ],
 )
