@@ -28,6 +28,7 @@ def make_report(problem_type: str, *, speed: bool = True, gold: bool = True, bas
         "student": {"stage": "fine_tune"} | scores,
         "retention": 1.0123 if gold else None,
         "agreement": 0.9321,
+        "calibration": None,
         "num_parameters": 64_001_234,
         "num_ngrams": 1_000_000,
         "stages": {},
@@ -122,3 +123,18 @@ def test_summary_is_a_table(problem_type: str) -> None:
     assert lines[3] == "retention 1.0123, agreement 0.9321, 64,001,234 parameters, 1,787 times faster"
     plain = format_summary(make_report(problem_type, gold=False, speed=False))
     assert plain == "agreement 0.9321, 64,001,234 parameters"
+
+
+def test_card_says_what_calibration_brings() -> None:
+    report = make_report("single_label_classification")
+    assert "calibrated=True" not in render_card(report)
+    report["calibration"] = {
+        "temperature": 1.23456,
+        "fitted_on": "the validation texts",
+        "test": {"ece_before": 0.0456, "ece_after": 0.0123},
+    }
+    card = render_card(report)
+    assert "divides logits by 1.235, fitted on the validation texts" in card
+    assert "is 0.0456 without and 0.0123 with it" in card
+    del report["calibration"]  # reports of before
+    assert "calibrated=True" not in render_card(report)
