@@ -136,5 +136,7 @@ def test_card_says_what_calibration_brings() -> None:
     card = render_card(report)
     assert "divides logits by 1.235, fitted on the validation texts" in card
     assert "is 0.0456 without and 0.0123 with it" in card
+    del report["calibration"]["test"]  # texts without labels
+    assert "calibrated=True" not in render_card(report)
     del report["calibration"]  # reports of before
     assert "calibrated=True" not in render_card(report)
