@@ -1,0 +1,79 @@
+"""The results table says what the committed reports say, and each report comes from a recipe that is there."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from hf_sparse.hub.results import BEGIN, END, insert_results, render_results
+
+ROOT = Path(__file__).parents[2]
+CARDS = ROOT / "model_cards"
+
+
+def write_report(folder: Path, name: str, *, accuracy: float, **changes: Any) -> None:
+    """Write a report with the numbers that the table shows."""
+    folder.mkdir(exist_ok=True)
+    report = {
+        "teacher": {"accuracy": 0.9},
+        "student": {"accuracy": accuracy},
+        "stages": {
+            "distil": {"metrics": {"accuracy": accuracy - 0.01}},
+            "fine_tune": {"metrics": {"accuracy": accuracy}},
+        },
+        "calibration": {"validation": {}, "test": {"ece_before": 0.05, "ece_after": 0.015}},
+        "baselines": {
+            "tfidf": {"test": {"accuracy": 0.7}},
+            "nb_lr": {"test": {"accuracy": 0.75}},
+        },
+    }
+    (folder / name).write_text(json.dumps(report | changes), encoding="utf-8")
+
+
+def test_row_is_the_mean_of_the_seeds(tmp_path: Path) -> None:
+    for seed, accuracy in enumerate((0.8, 0.82, 0.84)):
+        name = "report.json" if seed == 0 else f"report-seed-{seed}.json"
+        write_report(tmp_path / "task", name, accuracy=accuracy)
+    cascade = {"chosen": {"accuracy": 0.91, "share": 0.125}}
+    (tmp_path / "task" / "cascade.json").write_text(json.dumps(cascade), encoding="utf-8")
+    write_report(tmp_path / "single", "report.json", accuracy=0.8, baselines={})
+    single, task = render_results(tmp_path).splitlines()[2:]
+    cells = [cell.strip() for cell in task.strip("|").split("|")]
+    assert cells == [
+        "[task](recipes/task)",
+        "90.0",
+        "**82.0 ± 2.0**",
+        "91.1",
+        "81.0 ± 2.0",
+        "82.0 ± 2.0",
+        "",
+        "75.0 (nb_lr)",
+        "0.050 → 0.015",
+        "91.0 (12.5 %)",
+    ]
+    assert "**80.0**" in single
+
+
+def test_table_goes_between_its_marks() -> None:
+    readme = f"before\n{BEGIN}\nold\n{END}\nafter\n"
+    assert insert_results(readme, "new") == f"before\n{BEGIN}\nnew\n{END}\nafter\n"
+    with pytest.raises(ValueError, match="lacks the marks"):
+        insert_results("nothing", "new")
+
+
+def test_readme_has_the_table_of_the_reports() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert insert_results(readme, render_results(CARDS)) == readme
+
+
+@pytest.mark.parametrize(
+    "path", sorted(CARDS.glob("*/report*.json")), ids=lambda path: f"{path.parent.name}-{path.stem}"
+)
+def test_report_is_of_the_recipe_beside_it(path: Path) -> None:
+    recipe = yaml.safe_load((ROOT / "recipes" / path.parent.name / "local.yaml").read_text(encoding="utf-8"))
+    used = json.loads(path.read_text(encoding="utf-8"))["recipe"]
+    for section in ("teacher", "vocabulary", "student", "distil", "fine_tune", "from_scratch"):
+        for key, value in recipe.get(section, {}).items():
+            assert used[section][key] == value, (section, key)
