@@ -111,7 +111,7 @@ def count_ratios(
         occurrences += np.asarray(present.sum(axis=1)).ravel()
         totals += targets.sum(axis=0)
         num_texts += len(targets)
-    if counts is None:
+    if counts is None or first is None:  # no texts
         return np.zeros((num_rows, 0), np.float32)
     ratios = log_ratios(counts, totals[kept], num_texts=num_texts, occurrences=occurrences)
     ratios /= mean_length(ratios, first) or 1.0

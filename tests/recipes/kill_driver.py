@@ -158,7 +158,7 @@ MOMENTS: dict[str, Callable[[], None]] = {
     "teacher: after the second checkpoint": lambda: after("teacher_training", "save_checkpoint", call=2),
     "teacher: amid the second checkpoint": lambda: amid_checkpoint("checkpoints", call=2),
     "teacher: before it is scored": lambda: after("student_stages", "read_labelled", call=2),
-    "label: after the first shard": lambda: after("labelling", "_write_logits"),
+    "label: after the first shard": lambda: after("labelling", "write_logits"),
     "label: after the first part of the second shard": lambda: after("labelling", "whole_file", call=4),
     "label: amid the third shard": lambda: amid_parquet("labelling", call=3),
     "student: after the third checkpoint": lambda: after("training", "save_checkpoint", call=3),
