@@ -16,6 +16,7 @@ from hf_sparse.distillation.dropout import drop_ngrams
 from hf_sparse.distillation.losses import IGNORED_LABEL
 from hf_sparse.distillation.recipe_data import ProblemType
 from hf_sparse.distillation.stream import TextBatch
+from hf_sparse.student.pairs_sparse_ngram import overlap_order
 
 Item = TypeVar("Item")
 
@@ -47,7 +48,7 @@ class StudentBatch:
 
     Attributes:
         ids: (N,) int32 n-gram ids.
-        lengths: (B,) int64 n-grams of each text; (2B,) for pairs, sides interleaved.
+        lengths: (B,) int64 n-grams of each text; for pairs of each bag, (2B,) or (3B,), those of a pair together.
         logits: (B, C) of the teacher, or None.
         labels: (B,) ids with -100 for none, or float (B, C) or (B,) with NaN for none; or None.
         num_in_batch: Texts of the whole batch, of which these are a part.
@@ -80,6 +81,7 @@ class BatchMaker:
         max_length: N-grams read of a text; None reads all.
         ngram_dropout: Probability with which an n-gram is left out.
         seed: Of the dropout.
+        overlap: Whether pairs are sorted into bags of what their sides share and what they do not.
     """
 
     tokenizer: Extractor
@@ -88,13 +90,17 @@ class BatchMaker:
     max_length: int | None = None
     ngram_dropout: float = 0.0
     seed: int = 0
+    overlap: bool = False
 
     def __call__(self, batch: TextBatch) -> StudentBatch:
         """Extract, drop and convert."""
         extracted = self.tokenizer.extract(batch.texts, batch.text_pairs, max_length=self.max_length)
         ids, lengths = extracted.ids, extracted.lengths
+        if self.overlap:  # before the dropout: what is left out of one side is shared all the same
+            order, bags = overlap_order(torch.from_numpy(ids), torch.from_numpy(lengths))
+            ids, lengths = ids[order.numpy()], bags.numpy()
         if self.ngram_dropout:
-            numbers = batch.numbers if batch.text_pairs is None else _side_numbers(batch.numbers)
+            numbers = bag_numbers(batch.numbers, len(lengths) // max(1, len(batch.numbers)))
             ids, lengths = drop_ngrams(
                 ids, lengths, numbers, rate=self.ngram_dropout, seed=self.seed, epoch=batch.epoch
             )
@@ -172,7 +178,6 @@ def prefetch(items: Iterable[Item], *, depth: int = 4) -> Iterator[Item]:
         thread.join()
 
 
-def _side_numbers(numbers: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    sides: npt.NDArray[np.int64] = (2 * np.repeat(numbers, 2)).reshape(-1, 2)
-    sides[:, 1] += 1
-    return sides.reshape(-1)
+def bag_numbers(numbers: npt.NDArray[np.int64], bags: int) -> npt.NDArray[np.int64]:
+    """Number the bags of texts that have numbers (B,) and the same number of bags each."""
+    return (bags * numbers[:, None] + np.arange(bags)).reshape(-1)

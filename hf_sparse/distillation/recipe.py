@@ -129,6 +129,8 @@ class StudentRecipe:
     """The shape of the student (see `SparseNgramConfig`), and how its table begins.
 
     Attributes:
+        pair_bags: What is compared of pairs: the two texts ("sides", as the paper does), or what only one of them has
+            and what both have ("overlap").
         initial_rows: "random", or "naive_bayes": small random values and a direction for each label, as far as the
             n-gram speaks for it by the texts that are trained on. "auto" is naive_bayes but for pairs, where what
             matters is how the sides differ, and for regressions.
@@ -142,6 +144,7 @@ class StudentRecipe:
     activation: Literal["relu", "tanh"] = "relu"
     hidden_dropout: float = 0.1
     block_rows: int | None = None  # null: as many as fit into 512 MiB, at most 1,048,576
+    pair_bags: Literal["sides", "overlap"] = "overlap"
     seed: int | None = None
     initial_rows: Literal["auto", "random", "naive_bayes"] = "auto"
     naive_bayes_scale: float = 0.5

@@ -101,6 +101,7 @@ def student_config(plan: RunPlan, tokenizer: SparseNgramTokenizer) -> SparseNgra
         hidden_dropout=recipe.student.hidden_dropout,
         ngram_dropout=recipe.distil.ngram_dropout,
         sentence_pairs=has_pairs(plan),
+        pair_bags=recipe.student.pair_bags,
         vocabulary_sha256=tokenizer.vocabulary_sha256,
         problem_type=space.problem_type,
         num_labels=space.num_labels,
@@ -256,7 +257,10 @@ def student_logits(plan: RunPlan, name: str, text_set: str) -> "np.ndarray[Any, 
     """Return the logits (B, C) of a stage's student for a text set."""
     model = load_student(plan, name)
     maker = BatchMaker(
-        tokenizer=load_tokenizer(plan), problem_type=plan.space.problem_type, num_labels=plan.space.num_labels
+        tokenizer=load_tokenizer(plan),
+        problem_type=plan.space.problem_type,
+        num_labels=plan.space.num_labels,
+        overlap=model.model.compares_overlap,
     )
     read = training_shards(plan.stage_folder("texts"), None, (text_set,))
     stream = TextStream(read, batch_size=_EVALUATION_BATCH, seed=None)

@@ -70,10 +70,10 @@ class StudentStep:
     def pool(self, batch: StudentBatch) -> Tensor:
         """Return the vectors of this process's texts, or sides of pairs; every process calls it."""
         if not self.exchange.is_split:
-            pooled: Tensor = self.model.pool(batch.ids, batch.lengths)
+            pooled: Tensor = self.model.pool_bags(batch.ids, batch.lengths)
             return pooled
         gathered = self.exchange.gather(batch.ids, batch.lengths)
-        return self.exchange.to_texts(self.model.pool(gathered.ids, gathered.lengths), gathered.num_texts)
+        return self.exchange.to_texts(self.model.pool_bags(gathered.ids, gathered.lengths), gathered.num_texts)
 
     def loss(self, logits: Tensor, batch: StudentBatch) -> Tensor:
         """Return the mean loss of this process's texts."""
@@ -145,13 +145,14 @@ class StudentStep:
             gathered = self.exchange.gather(part.ids, part.lengths)
             read = gathered if self.exchange.is_split else part
             with torch.no_grad():
-                columns = self.model.pool(read.ids, read.lengths) * scale
+                columns = self.model.pool_bags(read.ids, read.lengths) * scale
                 pooled = self.exchange.to_texts(columns, gathered.num_texts)
             pooled.requires_grad_()
             loss += self._backward(pooled, part)
             gradient = torch.zeros_like(pooled) if pooled.grad is None else pooled.grad
-            gradient = self.exchange.to_columns(gradient, gathered.num_texts)
-            found.append((gathered.ids, gathered.lengths, gradient * scale))
+            gradient = self.exchange.to_columns(gradient, gathered.num_texts) * scale
+            weights = self.model.model.bag_weights(gathered.lengths)
+            found.append((gathered.ids, gathered.lengths, gradient if weights is None else gradient * weights))
         ids, lengths, gradient = (
             found[0] if len(found) == 1 else (torch.cat(each) for each in zip(*found, strict=True))
         )
@@ -162,7 +163,7 @@ class StudentStep:
         loss = torch.zeros((), device=self._accelerator.device)
         with self._local_table(torch.cat([part.ids for part in parts])) as (local_ids, rows, leaf):
             for part, ids in zip(parts, local_ids.split([len(part.ids) for part in parts]), strict=True):
-                loss += self._backward(self.model.pool(ids, part.lengths), part)
+                loss += self._backward(self.model.pool_bags(ids, part.lengths), part)
         if leaf.grad is None:
             return loss, []
         return loss, [RowGradient(rows=rows, values=leaf.grad[1:])]

@@ -118,6 +118,7 @@ class StudentTrainer:
             problem_type=problem_type,
             num_labels=model.num_labels,
             max_length=recipe.max_length,
+            overlap=model.model.compares_overlap,
         )
         self._dropped = dataclasses.replace(self._plain, ngram_dropout=recipe.ngram_dropout, seed=seed)
         self._metrics = folder / "metrics.jsonl"
@@ -299,7 +300,7 @@ def predict_logits(
     with torch.inference_mode():
         for batch in batches:
             moved = batch.to(device)
-            found.append(model.classify(model.pool(moved.ids, moved.lengths)).float().cpu().numpy())
+            found.append(model.classify(model.pool_bags(moved.ids, moved.lengths)).float().cpu().numpy())
     return np.concatenate(found) if found else np.zeros((0, model.num_labels), np.float32)
 
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from hf_sparse.student.modeling_sparse_ngram import SparseNgramForSequenceClassification
+from hf_sparse.student.pairs_sparse_ngram import overlap_order
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +52,11 @@ def attribute(
     if steps < 1:
         raise ValueError(f"steps is {steps}, but must be at least 1")
     model.train(False)
-    rows = model.model.table.rows(ids).detach().float()
+    sides = lengths
+    order = torch.arange(len(ids))
+    if model.model.compares_overlap:
+        order, lengths = overlap_order(ids, lengths)
+    rows = model.model.table.rows(ids[order]).detach().float()
     gradients = rows.new_zeros(len(labels), *rows.shape)
     with _rows_in_place_of_the_table(model) as classify:
         for step in range(steps):
@@ -63,12 +68,12 @@ def attribute(
                 gradients[place] += gradient / steps
         with torch.no_grad():
             logits, baselines = (classify(part, lengths)[:, labels] for part in (rows, torch.zeros_like(rows)))
-    contributions = (gradients * rows).sum(-1).T
+    contributions = (gradients * rows).sum(-1).T[torch.argsort(order)]
     return Attribution(
         contributions=contributions,
         logits=logits,
         baselines=baselines,
-        residuals=logits - baselines - _sums(contributions, lengths, len(logits)),
+        residuals=logits - baselines - _sums(contributions, sides, len(logits)),
     )
 
 
@@ -93,6 +98,8 @@ class _Classify:
             pooled = self._model.model.attention(self._model.model.table, ids, lengths)
         else:
             pooled = self._model.model.table(ids, lengths, self._model.config.pooling)
+        weights = self._model.model.bag_weights(lengths)
+        pooled = pooled if weights is None else pooled * weights
         logits: Tensor = self._model.classify(pooled)
         return logits.float()
 

@@ -14,8 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from hf_sparse.runtime.head import Head, label_thresholds, logit, probabilities
-from hf_sparse.runtime.jit import Floats
-from hf_sparse.runtime.kernel import build_tables
+from hf_sparse.runtime.jit import Floats, Ids, Offsets
+from hf_sparse.runtime.kernel import CompiledExtractor, build_tables
+from hf_sparse.runtime.pairs import bag_shares, overlap_bags
 from hf_sparse.runtime.pooling import MODES, Table, ids_pooler, texts_pooler
 from hf_sparse.runtime.rows import BITS, FORMATS, TAILS
 from hf_sparse.runtime.student_files import (
@@ -70,7 +71,9 @@ class NgramClassifier:
         # The table is only addresses to the loops: this keeps the memory behind them.
         self._blocks, self._table = _table(config, weights, vocabulary.num_rows)
         row_format, mode = FORMATS[config.get("table_dtype", "float32")], MODES[config["pooling"]]
-        self._pool = _pooler(vocabulary, row_format, mode, self._table)
+        overlap = self._head.sentence_pairs and self._head.pair_bags == "overlap"
+        new_pooler = _overlap_pooler if overlap else _pooler
+        self._pool = new_pooler(vocabulary, row_format, mode, self._table)
         self._threads = ThreadPoolExecutor(num_threads - 1, "hf-sparse") if num_threads > 1 else None
         # Loads the machine code, or compiles it: the first real call waits for nothing.
         self._logits(["a"] * (1 + self._head.sentence_pairs))
@@ -264,13 +267,36 @@ def _pooler(
         encoder = Encoder(codes, vocabulary.clean, clean_texts, normalise_texts)
         tables, pool_texts = build_tables(vocabulary, codes), texts_pooler(row_format, mode)
         return lambda texts: pool_texts(encoder.encode(texts), tables, table)
-    extractor, pool_ids = NgramExtractor(vocabulary, compiled=False), ids_pooler(row_format, mode)
+    extract, pool_ids = _extractor(vocabulary), ids_pooler(row_format, mode)
+    return lambda texts: pool_ids(*extract(texts), table)
+
+
+def _overlap_pooler(
+    vocabulary: NgramVocabulary, row_format: int, mode: int, table: Table
+) -> Callable[[Sequence[str]], Floats]:
+    """Return the function that pools the rows of the bags of pairs (3B, D), given their sides interleaved."""
+    extract, pool_ids = _extractor(vocabulary), ids_pooler(row_format, mode)
 
     def pool(texts: Sequence[str]) -> Floats:
-        batch = extractor.extract(texts)
-        return pool_ids(batch.ids, batch.lengths, table)
+        ids, lengths = overlap_bags(*extract(texts))
+        pooled = pool_ids(ids, lengths, table)
+        return pooled * bag_shares(lengths) if mode == MODES["mean"] else pooled
 
     return pool
+
+
+def _extractor(vocabulary: NgramVocabulary) -> Callable[[Sequence[str]], tuple[Ids, Offsets]]:
+    """Return the function that finds the n-gram ids (N,) of texts and the number (B,) of each."""
+    if vocabulary.word_rule == "words":
+        compiled = CompiledExtractor(vocabulary, code_point_table())
+        return lambda texts: compiled.extract(texts, clean_texts, normalise_texts)
+    extractor = NgramExtractor(vocabulary, compiled=False)
+
+    def extract(texts: Sequence[str]) -> tuple[Ids, Offsets]:
+        batch = extractor.extract(texts)
+        return batch.ids, batch.lengths
+
+    return extract
 
 
 def _table(

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hf_sparse.runtime.jit import Floats
+from hf_sparse.runtime.pairs import pair_features
 
 Doubles = npt.NDArray[np.float64]
 
@@ -26,6 +27,7 @@ class Head:
     classifier: tuple[Floats, Floats] | None
     activation: str
     sentence_pairs: bool
+    pair_bags: str
 
     @classmethod
     def from_weights(cls, config: Mapping[str, Any], weights: Mapping[str, npt.NDArray[Any]]) -> "Head":
@@ -44,6 +46,7 @@ class Head:
                 classifier=None if folded == "classifier" else _layer(weights, "classifier"),
                 activation=config["activation"],
                 sentence_pairs=config["sentence_pairs"],
+                pair_bags=config.get("pair_bags", "sides"),
             )
         except KeyError as error:
             raise ValueError(
@@ -58,14 +61,13 @@ class Head:
         return last.size
 
     def logits(self, pooled: Floats) -> Floats:
-        """Return the logits (B, C) of pooled texts (B, D), or of pairs (2B, D) with their sides interleaved."""
+        """Return the logits (B, C) of pooled texts (B, D), or of the pooled bags of pairs (2B, D) or (3B, D)."""
         vectors = pooled
         if self.pooled_bias is not None:
             vectors = vectors + self.pooled_bias
             vectors = self._activate(vectors) if self.pooled_is_hidden else vectors
         if self.sentence_pairs:
-            first, second = vectors[0::2], vectors[1::2]
-            vectors = np.concatenate((first, second, first * second, np.abs(first - second)), axis=1)
+            vectors = pair_features(vectors, self.pair_bags)
         for weight, bias in self.layers:
             vectors = self._activate(vectors @ weight.T + bias)
         return vectors if self.classifier is None else vectors @ self.classifier[0].T + self.classifier[1]

@@ -8,6 +8,7 @@ from transformers import PreTrainedConfig
 Pooling = Literal["mean", "sum", "max", "attentive"]
 Activation = Literal["relu", "tanh"]
 TableDtype = Literal["float32", "float16", "bfloat16", "int8", "int4"]
+PairBags = Literal["sides", "overlap"]
 Folded = Literal["hidden", "classifier"]
 
 TABLE_DTYPES: tuple[TableDtype, ...] = ("float32", "float16", "bfloat16", "int8", "int4")
@@ -28,7 +29,9 @@ class SparseNgramConfig(PreTrainedConfig):
         activation: Non-linearity after each hidden layer.
         ngram_dropout: Probability that an n-gram of a text is left out in training; pooling is over what is kept.
         hidden_dropout: Dropout probability after each hidden layer.
-        sentence_pairs: Whether the model compares two texts by `[h1, h2, h1 * h2, |h1 - h2|]`.
+        sentence_pairs: Whether the model compares two texts.
+        pair_bags: What it compares: the two texts (`sides`), or what only one of them has and what both have
+            (`overlap`); see `pairs_sparse_ngram.py`.
         initializer_range: Standard deviation of the table's initial values. Rows must start small: those of rare
             n-grams are hardly trained, so what they start with stays in the pooled vector as noise. 0.02 is below one
             first Adagrad step at the usual rate of 0.05. Dense layers start as torch's `nn.Linear` does.
@@ -64,6 +67,7 @@ class SparseNgramConfig(PreTrainedConfig):
         ngram_dropout: float = 0.1,
         hidden_dropout: float = 0.1,
         sentence_pairs: bool = False,
+        pair_bags: PairBags = "sides",
         initializer_range: float = 0.02,
         vocabulary_sha256: str | None = None,
         table_dtype: TableDtype = "float32",
@@ -83,6 +87,7 @@ class SparseNgramConfig(PreTrainedConfig):
         self.ngram_dropout = ngram_dropout
         self.hidden_dropout = hidden_dropout
         self.sentence_pairs = sentence_pairs
+        self.pair_bags = pair_bags
         self.initializer_range = initializer_range
         self.vocabulary_sha256 = vocabulary_sha256
         self.table_dtype = table_dtype
@@ -123,6 +128,7 @@ class SparseNgramConfig(PreTrainedConfig):
         poolings, activations = ("mean", "sum", "max", "attentive"), ("relu", "tanh")
         _require("pooling", self.pooling, self.pooling in poolings, f"one of {poolings}")
         _require("activation", self.activation, self.activation in activations, f"one of {activations}")
+        _require("pair_bags", self.pair_bags, self.pair_bags in ("sides", "overlap"), "'sides' or 'overlap'")
         _require("table_dtype", self.table_dtype, self.table_dtype in TABLE_DTYPES, f"one of {TABLE_DTYPES}")
         _require(
             "folded", self.folded, self.folded in (None, "hidden", "classifier"), "'hidden', 'classifier' or null"

@@ -1,6 +1,6 @@
 """The student: a deep averaging network over n-gram embeddings (Ye et al. 2022, "Sparse Distillation").
 
-    ids -> rows -> pooled (B, D) -> [pair features (B, 4D)] -> hidden layers (B, H) -> logits (B, C)
+    ids -> rows -> pooled (B, D) -> [pair features (B, 5D)] -> hidden layers (B, H) -> logits (B, C)
 
 A batch comes padded, `input_ids (B, L)` with `attention_mask`, as any tokenizer gives it, or flat, `input_ids (N,)`
 with `lengths (B,)`, which is what the layers work on. For pairs of texts, `token_type_ids` tell the sides apart in the
@@ -18,8 +18,9 @@ from transformers import initialization as init
 from transformers.modeling_outputs import BaseModelOutputWithPooling, SequenceClassifierOutput
 
 from .configuration_sparse_ngram import SparseNgramConfig
+from .pairs_sparse_ngram import NUM_BAGS, NUM_FEATURES, bag_shares, overlap_order, pair_features
 from .rows_sparse_ngram import is_packed
-from .table_sparse_ngram import NgramAttention, NgramTable, keep_ids
+from .table_sparse_ngram import NgramAttention, NgramTable, keep_ids, without_padding
 
 
 class SparseNgramPreTrainedModel(PreTrainedModel):
@@ -113,7 +114,8 @@ class SparseNgramModel(SparseNgramPreTrainedModel):
         super().__init__(config)
         self.table = NgramTable(config)
         self.attention = NgramAttention(config) if config.pooling == "attentive" else None
-        widths = [config.embedding_size * (4 if config.sentence_pairs else 1), *config.hidden_sizes]
+        features = NUM_FEATURES[config.pair_bags] if config.sentence_pairs else 1
+        widths = [config.embedding_size * features, *config.hidden_sizes]
         self.pooled_bias = nn.Parameter(torch.empty(config.embedding_size)) if config.folded else None
         self.hidden_layers = nn.ModuleList(nn.Linear(*pair) for pair in pairwise(widths))
         self.activation = nn.ReLU() if config.activation == "relu" else nn.Tanh()
@@ -129,24 +131,62 @@ class SparseNgramModel(SparseNgramPreTrainedModel):
             lengths: N-grams of each text (B,), or (2B,) for pairs, the sides interleaved.
 
         Returns:
-            Vectors (B, D) or (2B, D) in the table's type; zeros for a text without n-grams.
+            Vectors (B, D), for pairs those of their bags (2B, D) or (3B, D), in the table's type; zeros for a text or
+            bag without n-grams.
+
+        Raises:
+            ValueError: If a row number or a length is out of range (checked on the CPU only).
+        """
+        return self.pool_bags(*self.split_bags(input_ids, lengths))
+
+    def split_bags(self, input_ids: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Sort the n-grams of pairs into bags, if the model compares what they share; return them as they are if not.
+
+        Args:
+            input_ids: Row numbers (N,), grouped by text.
+            lengths: N-grams of each text (B,), or (2B,) for pairs, the sides interleaved.
+
+        Returns:
+            Row numbers (N,), grouped by bag, and n-grams of each bag: (B,), or (2B,) or (3B,) for pairs.
 
         Raises:
             ValueError: If a row number or a length is out of range (checked on the CPU only).
         """
         self._check(input_ids, lengths)
+        if not self.compares_overlap:
+            return input_ids, lengths
+        input_ids, lengths = without_padding(input_ids, lengths)
+        order, lengths = overlap_order(input_ids, lengths)
+        return input_ids[order], lengths
+
+    @property
+    def compares_overlap(self) -> bool:
+        """Whether the model is one of pairs whose bags are what the sides share and what they do not."""
+        return bool(self.config.sentence_pairs) and self.config.pair_bags == "overlap"
+
+    def pool_bags(self, input_ids: Tensor, lengths: Tensor) -> Tensor:
+        """Pool the rows of each text or bag, as `split_bags` returns them; see `pool`."""
         pooled: Tensor
         if self.attention is not None:
             pooled = self.attention(self.table, input_ids, lengths)
         else:
             pooled = self.table(input_ids, lengths, self.config.pooling)
-        return pooled
+        weights = self.bag_weights(lengths)
+        return pooled if weights is None else pooled * weights.to(pooled.dtype)
+
+    def bag_weights(self, lengths: Tensor) -> Tensor | None:
+        """Return the factors (3B, 1) of the bags of what is shared and what is not, `None` where there are none.
+
+        A maximum does not depend on how many n-grams there are, and a sum does already.
+        """
+        averages = self.config.pooling in ("mean", "attentive")
+        return bag_shares(lengths) if self.compares_overlap and averages else None
 
     def encode(self, pooled: Tensor) -> Tensor:
         """Run what lies between pooling and classifier: pair features and hidden layers, with dropout in training.
 
         Args:
-            pooled: Vectors (B, D), or (2B, D) for pairs.
+            pooled: Vectors (B, D), for pairs those of their bags (2B, D) or (3B, D).
 
         Returns:
             Vectors (B, H); with the classifier folded into the table, the logits (B, C).
@@ -159,8 +199,7 @@ class SparseNgramModel(SparseNgramPreTrainedModel):
         if self.hidden_layers:
             hidden = hidden.to(next(self.hidden_layers.parameters()).dtype)
         if self.config.sentence_pairs:
-            first, second = hidden[0::2], hidden[1::2]
-            hidden = torch.cat([first, second, first * second, (first - second).abs()], dim=1)
+            hidden = pair_features(hidden, self.config.pair_bags)
         for layer in self.hidden_layers:
             hidden = self.dropout(self.activation(layer(hidden)))
         return hidden
@@ -181,7 +220,7 @@ class SparseNgramModel(SparseNgramPreTrainedModel):
             lengths: N-grams of each text (B,) or (2B,), for flat ids; without it, all ids are one text.
 
         Returns:
-            Vectors (B, D), or (2B, D) for pairs.
+            Vectors (B, D), for pairs those of their bags (2B, D) or (3B, D).
 
         Raises:
             ValueError: If the arguments do not fit together.
@@ -201,8 +240,10 @@ class SparseNgramModel(SparseNgramPreTrainedModel):
         rate = self.config.ngram_dropout
         if not self.training or rate == 0:
             return self.pool(input_ids, lengths)
+        # What is left out of one side is shared all the same: whole texts are sorted into bags.
+        input_ids, lengths = self.split_bags(input_ids, lengths)
         keep = torch.rand(input_ids.shape, device=input_ids.device) >= rate
-        pooled = self.pool(*keep_ids(input_ids, lengths, keep))
+        pooled = self.pool_bags(*keep_ids(input_ids, lengths, keep))
         # A mean does not shrink when n-grams are left out; a sum does.
         return pooled / (1 - rate) if self.config.pooling == "sum" else pooled
 
@@ -218,12 +259,12 @@ class SparseNgramModel(SparseNgramPreTrainedModel):
         """Encode a batch; the arguments are those of `pool_batch`.
 
         Returns:
-            `last_hidden_state` (B, 1, D), the pooled rows ((B, 2, D) for pairs), and `pooler_output` (B, H), what the
-            hidden layers make of them.
+            `last_hidden_state` (B, 1, D), the pooled rows (of pairs, those of their bags: (B, 2, D) or (B, 3, D)), and
+            `pooler_output` (B, H), what the hidden layers make of them.
         """
         pooled = self.pool_batch(input_ids, attention_mask, token_type_ids, lengths)
-        sides = 2 if self.config.sentence_pairs else 1
-        last_hidden_state = pooled.reshape(-1, sides, pooled.shape[1])
+        bags = NUM_BAGS[self.config.pair_bags] if self.config.sentence_pairs else 1
+        last_hidden_state = pooled.reshape(-1, bags, pooled.shape[1])
         output = BaseModelOutputWithPooling(last_hidden_state=last_hidden_state, pooler_output=self.encode(pooled))
         return output if _wants_dict(return_dict, self.config) else output.to_tuple()
 
@@ -267,12 +308,17 @@ class SparseNgramForSequenceClassification(SparseNgramPreTrainedModel):
         self.post_init()  # type: ignore[no-untyped-call]
 
     def pool(self, input_ids: Tensor, lengths: Tensor) -> Tensor:
-        """Pool flat ids (N,) with lengths (B,) to (B, D), for pairs (2B,) to (2B, D); no n-gram dropout."""
+        """Pool flat ids (N,) with lengths (B,), for pairs (2B,), to vectors of texts or bags; no n-gram dropout."""
         pooled: Tensor = self.model.pool(input_ids, lengths)
         return pooled
 
+    def pool_bags(self, input_ids: Tensor, lengths: Tensor) -> Tensor:
+        """Pool flat ids (N,) that `model.split_bags` sorted into bags."""
+        pooled: Tensor = self.model.pool_bags(input_ids, lengths)
+        return pooled
+
     def classify(self, pooled: Tensor) -> Tensor:
-        """Turn pooled vectors (B, D), for pairs (2B, D), into logits (B, C); hidden dropout in training."""
+        """Turn pooled vectors, of texts or of the bags of pairs, into logits (B, C); hidden dropout in training."""
         encoded: Tensor = self.model.encode(pooled)
         if self.classifier is None:
             return encoded

@@ -1,7 +1,9 @@
 """The training step against plain autograd, and a training that is interrupted against one that is not."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,23 +17,26 @@ from hf_sparse.distillation.student_step import StudentStep
 from tests.distillation.letters import ROWS, make_model, make_streams, make_trainer
 
 
-def make_batch(seed: int) -> StudentBatch:
+def make_batch(seed: int, num_texts: int = 4) -> StudentBatch:
+    """Return four texts, or pairs of them, that share some n-grams."""
     generator = torch.Generator().manual_seed(seed)
-    lengths = torch.tensor([4, 0, 9, 1])
+    lengths = torch.tensor([4, 1, 9, 0])
     return StudentBatch(
-        ids=torch.randint(1, ROWS, (14,), generator=generator, dtype=torch.int32),
+        ids=torch.randint(1, ROWS // 4, (14,), generator=generator, dtype=torch.int32),
         lengths=lengths,
-        logits=torch.randn(4, 3, generator=generator),
+        logits=torch.randn(num_texts, 3, generator=generator),
         labels=None,
-        num_in_batch=4,
+        num_in_batch=num_texts,
     )
 
 
-@pytest.mark.parametrize("block_rows", [ROWS, 17])
+SHAPES = [{}, {"block_rows": 17}, *({"sentence_pairs": True, "pair_bags": bags} for bags in ("sides", "overlap"))]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("pooling", ["mean", "sum", "max", "attentive"])
-def test_steps_equal_plain_autograd(tmp_path: Path, pooling: str, block_rows: int) -> None:
-    model = make_model(pooling=pooling, block_rows=block_rows)
-    oracle = make_model(pooling=pooling, block_rows=block_rows)
+def test_steps_equal_plain_autograd(tmp_path: Path, pooling: str, shape: dict[str, Any]) -> None:
+    model, oracle = (make_model(pooling=pooling, **shape) for _ in range(2))
     trainer = make_trainer(tmp_path / "run", model, lr=0.1, head_lr=0.01)
     table = oracle.model.table.blocks
     head = torch.optim.AdamW(
@@ -39,8 +44,9 @@ def test_steps_equal_plain_autograd(tmp_path: Path, pooling: str, block_rows: in
     )
     square_sums = [torch.zeros(len(block)) for block in table]
     for seed in range(4):
-        batch = make_batch(seed)
-        trainer._step.take([batch], lr_scale=1.0)
+        batch = make_batch(seed, num_texts=2 if "sentence_pairs" in shape else 4)
+        ids, lengths = oracle.model.split_bags(batch.ids, batch.lengths)
+        trainer._step.take([replace(batch, ids=ids, lengths=lengths)], lr_scale=1.0)
         oracle.zero_grad()
         assert batch.logits is not None
         logits = oracle.classify(oracle.pool(batch.ids, batch.lengths))

@@ -66,11 +66,15 @@ def test_packed_and_folded_students(make_model: ModelFactory, tokenizer: SparseN
         assert found.residuals.abs().max() < 0.02
 
 
-def test_pairs(make_model: ModelFactory, tokenizer: SparseNgramTokenizer) -> None:
-    model = make_model(sentence_pairs=True)
+@pytest.mark.parametrize("pair_bags", ["sides", "overlap"])
+def test_pairs(make_model: ModelFactory, tokenizer: SparseNgramTokenizer, pair_bags: str) -> None:
+    model = make_model(sentence_pairs=True, pair_bags=pair_bags)
     ids, lengths = flat(tokenizer, TEXTS, list(reversed(TEXTS)))
     found = attribute(model, ids, lengths, labels=[0], steps=512)
     assert found.logits.shape == (len(TEXTS), 1)
+    with torch.inference_mode():
+        expected = model(input_ids=ids, lengths=lengths).logits[:, [0]]
+    torch.testing.assert_close(found.logits, expected, atol=1e-4, rtol=1e-4)
     assert found.residuals.abs().max() < 0.02
 
 
@@ -146,13 +150,18 @@ def test_any_text_is_explained(explainer: Explainer, text: str) -> None:
     assert format_explanations({"top": 3, "texts": [found.as_dict()]})
 
 
-def test_pairs_are_explained(tmp_path: Any, make_model: ModelFactory, tokenizer: SparseNgramTokenizer) -> None:
+@pytest.mark.parametrize("pair_bags", ["sides", "overlap"])
+def test_pairs_are_explained(
+    tmp_path: Any, make_model: ModelFactory, tokenizer: SparseNgramTokenizer, pair_bags: str
+) -> None:
     folder = tmp_path / "pairs"
-    model = make_model(sentence_pairs=True)
+    model = make_model(sentence_pairs=True, pair_bags=pair_bags)
     SparseNgramTextClassificationPipeline(model=model, tokenizer=tokenizer, device="cpu").save_pretrained(folder)
     explainer = Explainer(folder)
     found = explainer.explain("a good film", "bad !")
     assert found.second == 3
     assert [word for word, _ in found.words] == ["a", "good", "film", "bad", "!"]
+    total = sum(item.contribution for item in found.ngrams)
+    assert found.baseline + total + found.residual == pytest.approx(found.logit, abs=1e-3)
     with pytest.raises(ValueError, match="pairs: give a text_pair"):
         explainer.explain("a")

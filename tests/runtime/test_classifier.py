@@ -129,8 +129,11 @@ def _rows(dtype: str, width: int, generator: np.random.Generator) -> tuple[np.nd
     return values, packed
 
 
-def test_pairs(tmp_path: Path) -> None:
-    save_student(tmp_path, sentence_pairs=True)
+@pytest.mark.parametrize("word_rule", ["words", "sklearn"])
+@pytest.mark.parametrize("pooling", MODES)
+@pytest.mark.parametrize("pair_bags", ["sides", "overlap"])
+def test_pairs(tmp_path: Path, pair_bags: str, pooling: str, word_rule: str) -> None:
+    save_student(tmp_path, word_rule, sentence_pairs=True, pair_bags=pair_bags, pooling=pooling)
     classifier = NgramClassifier.from_pretrained(tmp_path)
     partners = TEXTS[::-1]
     expected = torch_logits(tmp_path, TEXTS, partners)

@@ -37,10 +37,20 @@ def padded(bags: list[list[int]], side: str = "right") -> dict[str, Tensor]:
     return {"input_ids": ids, "attention_mask": (ids != 0).long()}
 
 
+def three_bags(first: list[int], second: list[int]) -> list[list[int]]:
+    """What only the first of two texts has, what only the second has, and what both have."""
+    shared = set(first) & set(second)
+    only = [[row for row in side if row not in shared] for side in (first, second)]
+    return [*only, [row for row in first + second if row in shared]]
+
+
 def oracle(model: SparseNgramForSequenceClassification, bags: list[list[int]]) -> Tensor:
     """Logits (B, C), text by text, without a trick."""
     config, base = model.config, model.model
     table = torch.cat(list(base.table.blocks))
+    overlap = config.sentence_pairs and config.pair_bags == "overlap"
+    if overlap:
+        bags = [bag for first, second in zip(bags[0::2], bags[1::2], strict=True) for bag in three_bags(first, second)]
     vectors = []
     for bag in bags:
         rows = table[bag]
@@ -60,9 +70,13 @@ def oracle(model: SparseNgramForSequenceClassification, bags: list[list[int]]) -
                 [attention.score.weight[0] @ torch.tanh(attention.row.weight @ row + mean) for row in rows]
             )
             vectors.append((scores.softmax(0).unsqueeze(1) * rows).sum(0))
+    if overlap and config.pooling in ("mean", "attentive"):
+        totals = [max(1, sum(map(len, bags[first : first + 3]))) for first in range(0, len(bags), 3)]
+        vectors = [vector * (len(bags[index]) / totals[index // 3]) for index, vector in enumerate(vectors)]
     if config.sentence_pairs:
-        pairs = zip(vectors[0::2], vectors[1::2], strict=True)
-        vectors = [torch.cat([a, b, a * b, (a - b).abs()]) for a, b in pairs]
+        num_bags = 3 if overlap else 2
+        pairs = zip(*(vectors[index::num_bags] for index in range(num_bags)), strict=True)
+        vectors = [torch.cat([a, b, a * b, (a - b).abs(), *shared]) for a, b, *shared in pairs]
     hidden = torch.stack(vectors)
     for layer in base.hidden_layers:
         hidden = (torch.relu if config.activation == "relu" else torch.tanh)(hidden @ layer.weight.T + layer.bias)
@@ -115,15 +129,19 @@ def test_gradients_are_the_oracles_and_padding_gets_none(
     assert gradients["model.table.blocks.0"][0].abs().sum() == 0
 
 
+@pytest.mark.parametrize("pair_bags", ["sides", "overlap"])
 @pytest.mark.parametrize("pooling", POOLINGS)
 @pytest.mark.parametrize(("hidden_sizes", "activation"), [([], "relu"), ([5, 7], "tanh")])
-def test_pairs_are_compared(make_model: ModelFactory, pooling: str, hidden_sizes: list[int], activation: str) -> None:
-    model = make_model(pooling=pooling, hidden_sizes=hidden_sizes, activation=activation, sentence_pairs=True)
-    bags = [[5, 6], [7], [8, 9, 10], [], [], [4]]
+def test_pairs_are_compared(
+    make_model: ModelFactory, pooling: str, hidden_sizes: list[int], activation: str, pair_bags: str
+) -> None:
+    shape = {"pooling": pooling, "hidden_sizes": hidden_sizes, "activation": activation}
+    model = make_model(**shape, sentence_pairs=True, pair_bags=pair_bags)
+    bags = [[5, 6], [7], [8, 9, 10], [], [], [4], [7, 5, 6, 5], [5, 9, 7]]
     expected = oracle(model, bags)
     assert close(model(**flat(bags)).logits, expected)
     rows = padded([first + second for first, second in zip(bags[0::2], bags[1::2], strict=True)])
-    sides = torch.tensor([[0, 0, 1], [0, 0, 0], [1, 0, 0]])
+    sides = torch.tensor([[0, 0, 1, 0, 0, 0, 0], [0] * 7, [1, 0, 0, 0, 0, 0, 0], [0, 0, 0, 0, 1, 1, 1]])
     assert close(model(**rows, token_type_ids=sides).logits, expected)
 
 
