@@ -53,6 +53,12 @@ COMMANDS: Final = {
         extra="train",
         shown_by="hf_sparse.planning.plan:format_plan",
     ),
+    "sweep": Command(
+        summary="train a recipe under many settings and compare them",
+        function="hf_sparse.sweeps.sweep:sweep",
+        extra="train",
+        shown_by="hf_sparse.sweeps.sweep:format_sweep",
+    ),
     "calibrate": Command(
         summary="fit a student's temperature and thresholds on labelled texts",
         function="hf_sparse.evaluation.calibrate:calibrate_student",

@@ -232,11 +232,17 @@ class DistilRecipe(TrainingRecipe):
     Attributes:
         include_train: Distil on D_train too; false distils on the corpus alone, as in the privacy setting, or for
             another domain on whose D_train the student is fine-tuned afterwards.
+        corpus_texts: Read so many texts of the corpus, its first ones; null reads all.
     """
 
     stage_name = "distil"
 
     include_train: bool = True
+    corpus_texts: int | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_bounds("distil", self, corpus_texts=(1, math.inf))
 
 
 @dataclass(kw_only=True)

@@ -24,6 +24,7 @@ from hf_sparse.distillation.reporting import format_summary, make_report, publis
 from hf_sparse.distillation.resources import collect_resources, peak_memory, write_resources
 from hf_sparse.distillation.shares import LOGS, new_counting, texts_to_count
 from hf_sparse.distillation.stages import Stage
+from hf_sparse.distillation.stream import first_texts
 from hf_sparse.distillation.teacher import labelling_dtype
 from hf_sparse.distillation.teacher_training import fine_tune as fine_tune_teacher
 from hf_sparse.distillation.texts import write_text_sets
@@ -154,11 +155,10 @@ class DistillationRun(RunPlan):
 
         def work(folder: Path) -> None:
             include_train = self.recipe.distil.include_train
-            shards_read = student_stages.training_shards(
-                self.texts_stage.folder,
-                self.targets_stage.folder,
-                ("train", "corpus") if include_train else ("corpus",),
-            )
+            texts, targets = self.texts_stage.folder, self.targets_stage.folder
+            shards_read = student_stages.training_shards(texts, targets, ("train",) if include_train else ())
+            corpus = student_stages.training_shards(texts, targets, ("corpus",))
+            shards_read += first_texts(corpus, self.recipe.distil.corpus_texts)
             student_stages.train_student(
                 self, folder, self.recipe.distil, shards_read, start=None, accelerator=self.accelerator
             )

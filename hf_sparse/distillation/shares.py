@@ -5,6 +5,7 @@ there. So tasks may be killed, run twice and in any order; `recipes/distill.py` 
 stage. `recipes/cluster.py` hands shares to datatrove's executors (this machine, Slurm, Ray), which call them.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -27,8 +28,12 @@ LOGS: Final = "cluster"
 StageInShares = Literal["vocabulary", "label"]
 
 
-def read_recipe(path: str) -> Recipe:
+def read_recipe(path: str, overrides: Sequence[str] = ()) -> Recipe:
     """Read the YAML file of a recipe.
+
+    Args:
+        path: Of the file.
+        overrides: What to change in it, as words of a command line: `--distil.epochs`, `6`, ...
 
     Raises:
         ValueError: There is no such file.
@@ -36,7 +41,7 @@ def read_recipe(path: str) -> Recipe:
     """
     if not Path(path).is_file():
         raise ValueError(f"{path!r}: there is no such file; name the recipe that recipes/distill.py would be given")
-    recipe: Recipe = auto_cli(Recipe, as_positional=False, args=["--config", path], exit_on_error=False)
+    recipe: Recipe = auto_cli(Recipe, as_positional=False, args=["--config", path, *overrides], exit_on_error=False)
     return recipe
 
 

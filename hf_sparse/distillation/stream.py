@@ -6,7 +6,7 @@ that a restart continues where it stopped. Text sets smaller than a window are p
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,10 +21,29 @@ WINDOW_GROUPS = 96
 
 @dataclass(frozen=True, kw_only=True)
 class TextShard:
-    """A shard of texts and the shard of the teacher's logits of the same rows, if there is one."""
+    """A shard of texts and the shard of the teacher's logits of the same rows, if there is one.
+
+    Attributes:
+        texts: File of the texts.
+        logits: File of the logits.
+        num_texts: Read so many texts, the first ones; None reads all.
+    """
 
     texts: Path
     logits: Path | None
+    num_texts: int | None = None
+
+
+def first_texts(shards: Sequence[TextShard], num_texts: int | None) -> list[TextShard]:
+    """Return the shards that hold so many texts, all if that is None; of the last one only the first texts."""
+    found: list[TextShard] = []
+    for shard in shards:
+        rows = pq.read_metadata(shard.texts).num_rows
+        if num_texts is not None and num_texts <= rows:
+            return [*found, replace(shard, num_texts=num_texts)]
+        found.append(shard)
+        num_texts = None if num_texts is None else num_texts - rows
+    return found
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,8 +94,12 @@ class TextStream:
         first = 0
         for number, shard in enumerate(self._shards):
             metadata = pq.read_metadata(shard.texts)
+            left = metadata.num_rows if shard.num_texts is None else shard.num_texts
             for index in range(metadata.num_row_groups):
-                rows = metadata.row_group(index).num_rows
+                rows = min(left, metadata.row_group(index).num_rows)
+                if not rows:
+                    break
+                left -= rows
                 self._groups.append(_Group(number, index, first, rows))
                 first += rows
         self.num_texts = first
@@ -129,10 +152,11 @@ class TextStream:
         tables = []
         for group in groups:
             shard = self._shards[group.shard]
-            table = pq.ParquetFile(shard.texts).read_row_group(group.index)
+            table = pq.ParquetFile(shard.texts).read_row_group(group.index).slice(0, group.rows)
             columns = {name: table[name] for name in table.column_names if name != "logits"}
             if shard.logits is not None:
-                columns["logits"] = pq.ParquetFile(shard.logits).read_row_group(group.index)["logits"]
+                logits = pq.ParquetFile(shard.logits).read_row_group(group.index)["logits"]
+                columns["logits"] = logits.slice(0, group.rows)
             columns["number"] = pa.array(np.arange(group.first, group.first + group.rows, dtype=np.int64))
             tables.append(pa.table(columns))
         return pa.concat_tables(tables, promote_options="default").combine_chunks()

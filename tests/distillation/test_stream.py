@@ -10,7 +10,7 @@ import pytest
 
 from hf_sparse.distillation import stream as stream_module
 from hf_sparse.distillation.batches import prefetch
-from hf_sparse.distillation.stream import TextShard, TextStream
+from hf_sparse.distillation.stream import TextShard, TextStream, first_texts
 
 
 @pytest.fixture
@@ -82,6 +82,19 @@ def test_rows_keep_their_logits_and_labels(shards: list[TextShard]) -> None:
 def test_without_a_seed_the_order_is_that_of_the_files(shards: list[TextShard]) -> None:
     batches = read(TextStream(shards, batch_size=10, seed=None), 0, 4)
     assert sum((numbers for numbers, _ in batches), []) == list(range(32))  # noqa: RUF017
+
+
+@pytest.mark.parametrize("num_texts", [1, 4, 10, 11, 19, 31, 32, 50])
+def test_first_texts(shards: list[TextShard], num_texts: int) -> None:
+    stream = TextStream(first_texts(shards, num_texts), batch_size=5, seed=None)
+    assert stream.num_texts == min(num_texts, 32)
+    batches = list(stream.batches(first=0, stop=stream.batches_per_epoch))
+    numbers = list(range(min(num_texts, 32)))
+    assert [number for batch in batches for number in batch.numbers.tolist()] == numbers
+    assert [text for batch in batches for text in batch.texts] == [f"text {number}" for number in numbers]
+    logits = [row[0] for batch in batches if batch.logits is not None for row in batch.logits.tolist()]
+    assert logits == numbers
+    assert first_texts(shards, None) == shards
 
 
 def test_prefetch_keeps_order_and_raises_errors() -> None:
