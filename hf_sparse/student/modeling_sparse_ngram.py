@@ -18,6 +18,7 @@ from transformers import initialization as init
 from transformers.modeling_outputs import BaseModelOutputWithPooling, SequenceClassifierOutput
 
 from .configuration_sparse_ngram import SparseNgramConfig
+from .flat_sparse_ngram import check, flatten
 from .pairs_sparse_ngram import NUM_BAGS, NUM_FEATURES, bag_shares, overlap_order, pair_features
 from .rows_sparse_ngram import is_packed
 from .table_sparse_ngram import NgramAttention, NgramTable, keep_ids, without_padding
@@ -152,7 +153,7 @@ class SparseNgramModel(SparseNgramPreTrainedModel):
         Raises:
             ValueError: If a row number or a length is out of range (checked on the CPU only).
         """
-        self._check(input_ids, lengths)
+        check(input_ids, lengths, num_rows=self.config.vocab_size, pairs=self.config.sentence_pairs)
         if not self.compares_overlap:
             return input_ids, lengths
         input_ids, lengths = without_padding(input_ids, lengths)
@@ -228,7 +229,8 @@ class SparseNgramModel(SparseNgramPreTrainedModel):
         if input_ids is None:
             raise ValueError("input_ids is None; this model reads n-gram ids only (there are no inputs_embeds)")
         if input_ids.dim() == 2 and lengths is None:
-            input_ids, lengths = self._flatten(input_ids, attention_mask, token_type_ids)
+            pairs = self.config.sentence_pairs
+            input_ids, lengths = flatten(input_ids, attention_mask, token_type_ids, pairs=pairs)
         elif input_ids.dim() == 1:
             lengths = input_ids.new_tensor([input_ids.shape[0]]) if lengths is None else lengths
         else:
@@ -267,33 +269,6 @@ class SparseNgramModel(SparseNgramPreTrainedModel):
         last_hidden_state = pooled.reshape(-1, bags, pooled.shape[1])
         output = BaseModelOutputWithPooling(last_hidden_state=last_hidden_state, pooler_output=self.encode(pooled))
         return output if _wants_dict(return_dict, self.config) else output.to_tuple()
-
-    def _flatten(
-        self, input_ids: Tensor, attention_mask: Tensor | None, token_type_ids: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
-        mask = input_ids != 0 if attention_mask is None else attention_mask.bool()
-        if not self.config.sentence_pairs:
-            return input_ids[mask], mask.sum(1)
-        second = torch.zeros_like(mask) if token_type_ids is None else token_type_ids.bool()
-        sides = torch.stack([mask & ~second, mask & second], dim=1)  # (B, 2, L)
-        return input_ids.unsqueeze(1).expand(sides.shape)[sides], sides.sum(2).flatten()
-
-    def _check(self, ids: Tensor, lengths: Tensor) -> None:
-        if self.config.sentence_pairs and lengths.shape[0] % 2:
-            raise ValueError(
-                f"lengths has {lengths.shape[0]} entries, but a model of sentence pairs needs two for each pair: "
-                "first text, second text (0 for an absent one)"
-            )
-        if ids.device.type != "cpu" or torch.compiler.is_compiling():
-            return  # elsewhere a look at the values stalls the device, whose own kernels check ids
-        if int(lengths.sum()) != ids.shape[0] or (lengths < 0).any():
-            raise ValueError(f"lengths add up to {int(lengths.sum())}, but there are {ids.shape[0]} input_ids")
-        low, high = (int(value) for value in ids.aminmax()) if ids.shape[0] else (0, 0)
-        if low < 0 or high >= self.config.vocab_size:
-            raise ValueError(
-                f"input_ids reach from {low} to {high}, but the table has rows 0 to {self.config.vocab_size - 1}; "
-                "use the tokenizer that was saved with this model"
-            )
 
 
 class SparseNgramForSequenceClassification(SparseNgramPreTrainedModel):
