@@ -126,7 +126,9 @@ def _fasttext(texts: TrainingTexts) -> Iterator[tuple[dict[str, Any], Classifier
     settings = [(2, 0.5, many), (3, 0.5, many), (2, 0.1, many), (2, 0.5, few), (3, 0.2, few)]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "train.txt"
-        lines = (f"__label__{label} {text}\n" for label, text in zip(texts.labels, texts.texts, strict=True))
+        # It learns line by line: of texts sorted by label it would remember the last one.
+        order = np.random.default_rng(0).permutation(len(texts.texts))
+        lines = (f"__label__{texts.labels[index]} {texts.texts[index]}\n" for index in order)
         path.write_text("".join(lines), encoding="utf-8")
         for word_ngrams, lr, epochs in settings:
             setting = {"wordNgrams": word_ngrams, "lr": lr, "epoch": epochs, "dim": 50}
