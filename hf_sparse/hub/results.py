@@ -63,7 +63,8 @@ def _line(cells: Sequence[str]) -> str:
 
 
 def _row(folder: Path) -> list[str]:
-    reports = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("report*.json"))]
+    paths = [folder / "report.json", *sorted(folder.glob("report-seed-*.json"))]
+    reports = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
     first = reports[0]
     stages = [
         _mean([report["stages"][name]["metrics"]["accuracy"] for report in reports if name in report["stages"]])
