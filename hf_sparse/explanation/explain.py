@@ -195,9 +195,10 @@ class Explainer:
         """Return the words of a text, each with its share of what the n-grams that cover it contribute."""
         vocabulary = self.tokenizer.vocabulary
         words = self.tokenizer.extractor.words(text)
-        each: dict[int, float] = {}
-        for row, value in zip(ids.tolist(), contributions.tolist(), strict=True):
-            each.setdefault(row, value)  # all occurrences of a row in a text contribute alike
+        # A maximum gives what a row contributes to one of its occurrences: all get the same part of it.
+        rows, places, counts = np.unique(ids, return_inverse=True, return_counts=True)
+        means = np.bincount(places, weights=contributions, minlength=len(rows)) / counts
+        each = dict(zip(rows.tolist(), means.tolist(), strict=True))
         shares = np.zeros(len(words))
         spans = {len(vocabulary.ngram_words(row)) for row in each}
         by_words = {vocabulary.ngram_words(row): value for row, value in each.items()}

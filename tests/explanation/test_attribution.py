@@ -150,6 +150,19 @@ def test_any_text_is_explained(explainer: Explainer, text: str) -> None:
     assert format_explanations({"top": 3, "texts": [found.as_dict()]})
 
 
+@pytest.mark.parametrize("pooling", ["mean", "sum", "max", "attentive"])
+def test_words_add_up_to_what_the_ngrams_contribute(
+    tmp_path: Any, make_model: ModelFactory, tokenizer: SparseNgramTokenizer, pooling: str
+) -> None:
+    model = make_model(pooling=pooling)
+    folder = tmp_path / pooling
+    SparseNgramTextClassificationPipeline(model=model, tokenizer=tokenizer, device="cpu").save_pretrained(folder)
+    found = Explainer(folder).explain("good film good film the good film bad bad")
+    assert any(item.count > 1 for item in found.ngrams)
+    total = sum(item.contribution for item in found.ngrams)
+    assert sum(value for _, value in found.words) == pytest.approx(total, abs=1e-6)
+
+
 @pytest.mark.parametrize("pair_bags", ["sides", "overlap"])
 def test_pairs_are_explained(
     tmp_path: Any, make_model: ModelFactory, tokenizer: SparseNgramTokenizer, pair_bags: str
