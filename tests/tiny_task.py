@@ -46,6 +46,14 @@ def make_teacher(folder: Path, *, labels: Sequence[str] = NAMES, **settings: Any
     return folder
 
 
+def write_task(folder: Path) -> Path:
+    """Write texts to train on, a corpus, texts to test on, and a `teacher` of them; return the folder."""
+    for name, count, seed in (("train", 120, 1), ("corpus", 70, 2), ("test", 40, 3)):
+        write_rows(folder / f"{name}.jsonl", make_rows(count, seed=seed))
+    make_teacher(folder / "teacher")
+    return folder
+
+
 def make_encoder(folder: Path) -> Path:
     """Save a BERT encoder that has no head."""
     _save(BertModel(_config(NAMES)), folder)

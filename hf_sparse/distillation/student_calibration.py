@@ -2,12 +2,11 @@
 
 from typing import Any
 
-import pyarrow.parquet as pq
 from transformers import PreTrainedConfig
 
 from hf_sparse.distillation import student_stages
 from hf_sparse.distillation.plan import RunPlan
-from hf_sparse.distillation.texts import shards
+from hf_sparse.distillation.texts import has_labels
 from hf_sparse.evaluation.calibration import NUM_BINS, calibrate, measure_calibration
 
 _FITTED_ON = "the validation texts, by which checkpoint and stage were chosen too"
@@ -21,13 +20,13 @@ def calibrate_run(plan: RunPlan, stage: str) -> dict[str, Any] | None:
         `fitted_on`, `bins`, and for `validation` and, where it has labels, `test` what `measure_calibration` finds.
         None for a regression, and where validation texts have no labels.
     """
-    problem_type = plan.space.problem_type
-    if problem_type == "regression" or not _has_labels(plan, "validation"):
+    problem_type, texts = plan.space.problem_type, plan.stage_folder("texts")
+    if problem_type == "regression" or not has_labels(texts, "validation"):
         return None
     found = {}
     for text_set in ("validation", "test"):
-        if _has_labels(plan, text_set):
-            _, labels = student_stages.read_labelled(plan.stage_folder("texts"), text_set, plan.space)
+        if has_labels(texts, text_set):
+            _, labels = student_stages.read_labelled(texts, text_set, plan.space)
             found[text_set] = student_stages.student_logits(plan, stage, text_set), labels.numpy()
     calibration = calibrate(*found["validation"], problem_type=problem_type)
     fitted = {"temperature": calibration.temperature, "label_thresholds": calibration.thresholds}
@@ -41,8 +40,3 @@ def set_calibration(config: PreTrainedConfig, report: dict[str, Any]) -> None:
     if calibration is not None:
         config.calibration_temperature = calibration["temperature"]
         config.label_thresholds = calibration["label_thresholds"]
-
-
-def _has_labels(plan: RunPlan, text_set: str) -> bool:
-    files = shards(plan.stage_folder("texts"), text_set)
-    return bool(files) and all("label" in pq.read_schema(path).names for path in files)

@@ -21,7 +21,7 @@ from hf_sparse.distillation.recipe import TrainingRecipe
 from hf_sparse.distillation.stream import TextShard, TextStream
 from hf_sparse.distillation.student_weights import default_block_rows, new_student
 from hf_sparse.distillation.teacher import TeacherEncoder
-from hf_sparse.distillation.texts import shards
+from hf_sparse.distillation.texts import has_labels, shards
 from hf_sparse.distillation.training import BEST, CHECKPOINTS, StudentTrainer, predict_logits
 from hf_sparse.evaluation.metrics import PRIMARY_METRIC, score
 from hf_sparse.files import remove_folder, write_json
@@ -39,8 +39,7 @@ def require_labels(texts_folder: Path, text_set: str) -> None:
     Raises:
         ValueError: If it is empty or has none.
     """
-    files = shards(texts_folder, text_set)
-    if not files or any("label" not in pq.read_schema(path).names for path in files):
+    if not has_labels(texts_folder, text_set):
         raise ValueError(f"data.{text_set} has no labels; name its label_column in the recipe")
 
 

@@ -29,6 +29,12 @@ def shards(folder: Path, text_set: str) -> list[Path]:
     return sorted(folder.glob(f"{text_set}-*.parquet"))
 
 
+def has_labels(folder: Path, text_set: str) -> bool:
+    """Tell whether a text set has texts, and a column of labels."""
+    files = shards(folder, text_set)
+    return bool(files) and all("label" in pq.read_schema(path).names for path in files)
+
+
 def num_texts(folder: Path, text_set: str) -> int:
     """Return the number of texts of a text set."""
     return sum(pq.read_metadata(path).num_rows for path in shards(folder, text_set))

@@ -17,7 +17,7 @@ from hf_sparse.distillation.label_space import LabelSpace
 from hf_sparse.distillation.logits import logits_matrix
 from hf_sparse.distillation.recipe_data import ProblemType, TextSet
 from hf_sparse.distillation.sources import read_rows
-from hf_sparse.distillation.texts import shards
+from hf_sparse.distillation.texts import has_labels, shards
 from hf_sparse.student import SparseNgramForSequenceClassification, SparseNgramTokenizer
 
 _BATCH = 512
@@ -89,14 +89,13 @@ class Student:
         Raises:
             ValueError: The run has no such texts, or they have no labels.
         """
-        files = shards(run / "texts", text_set)
         where = f"the {text_set} texts of {str(run)!r}"
-        if not files or any("label" not in pq.read_schema(path).names for path in files):
+        if not has_labels(run / "texts", text_set):
             raise ValueError(
                 f"{where} have no labels; name data.{text_set}.label_column in the recipe and run it again"
             )
         tables = []
-        for path in files:
+        for path in shards(run / "texts", text_set):
             table, logits = pq.read_table(path), run / "label" / path.name
             table = table.select([name for name in ("text", "text_pair", "label") if name in table.column_names])
             if not logits.is_file() or pq.read_metadata(logits).num_rows != table.num_rows:

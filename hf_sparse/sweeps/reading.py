@@ -56,21 +56,21 @@ class Reader:
             found.append(self._model.classify(pooled).float().numpy())
         return score(np.concatenate(found), self._labels, problem_type=self._space.problem_type)
 
-    def rows_to_read(self, study: str, criterion: str, point: float) -> Rows:
-        """Return which rows (V,) a point of a study reads."""
-        return _ROWS[study](self, criterion, point)
-
-    def of_length(self, criterion: str, longest: float) -> Rows:
-        """Choose n-grams of at most so many words."""
+    def of_length(self, criterion: str) -> Callable[[float], Rows]:
+        """Return the function that chooses the rows (V,) of n-grams of at most so many words."""
         lengths = ngram_lengths(self.vocabulary)
-        return (lengths > 0) & (lengths <= longest)
+        return lambda longest: (lengths > 0) & (lengths <= longest)
 
-    def of_rank(self, criterion: Criterion, share: float) -> Rows:
-        """Choose a share of the n-grams, the best ones."""
+    def of_rank(self, criterion: Criterion) -> Callable[[float], Rows]:
+        """Return the function that chooses the rows (V,) of a share of the n-grams, the best ones."""
         ranked = rank_rows(self._model, self.vocabulary, by=criterion, counts=self._counts)
-        rows = np.zeros(self.vocabulary.num_rows, dtype=bool)
-        rows[ranked[: max(1, round(share * self.vocabulary.num_ngrams))]] = True
-        return rows
+
+        def choose(share: float) -> Rows:
+            rows = np.zeros(self.vocabulary.num_rows, dtype=bool)
+            rows[ranked[: max(1, round(share * self.vocabulary.num_ngrams))]] = True
+            return rows
+
+        return choose
 
 
 def ngram_lengths(vocabulary: NgramVocabulary) -> npt.NDArray[np.int64]:
@@ -86,15 +86,19 @@ def ngram_lengths(vocabulary: NgramVocabulary) -> npt.NDArray[np.int64]:
     return lengths
 
 
-_ROWS: dict[str, Callable[[Reader, Any, float], Rows]] = {"ngrams": Reader.of_length, "pruning": Reader.of_rank}
+_CHOICES: dict[str, Callable[[Reader, Any], Callable[[float], Rows]]] = {
+    "ngrams": Reader.of_length,
+    "pruning": Reader.of_rank,
+}
 
 
 def read_in_part(reader: Reader, name: str, study: ReadingStudy) -> list[dict[str, Any]]:
     """Return the metrics of a student at each point of a study, with the n-grams that it still reads."""
     found = []
     for criterion in study.series:
+        choose = _CHOICES[name](reader, criterion)
         for point in study.points(reader.vocabulary.max_n):
-            rows = reader.rows_to_read(name, criterion, point)
+            rows = choose(point)
             found.append(
                 {"series": criterion, "value": point, "ngrams": int(rows.sum()), "metrics": reader.score(rows)}
             )

@@ -5,7 +5,6 @@ read. What has been scored is in `sweep.json` at once, so that a sweep that was 
 """
 
 import json
-import logging
 import os
 import shutil
 from collections.abc import Sequence
@@ -34,8 +33,6 @@ from hf_sparse.sweeps.studies import READING_STUDIES, STUDIES, Setting, Study, s
 from hf_sparse.sweeps.summary import format_sweep
 
 __all__ = ["format_sweep", "sweep"]
-
-logger = logging.getLogger(__name__)
 
 StudyName = Literal["pooling", "depth", "width", "corpus", "temperature", "initialisation", "ngrams", "pruning"]
 

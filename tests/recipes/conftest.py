@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from tests.recipes import kill_driver
-from tests.tiny_task import make_encoder, make_rows, make_teacher, write_rows
+from tests.tiny_task import make_encoder, write_task
 
 # Shards of 32 texts, so that 96 texts have several.
 SETTINGS = {"texts.SHARD_ROWS": 32, "texts.GROUP_ROWS": 16, "labelling.GROUP_ROWS": 16}
@@ -77,10 +77,7 @@ def launch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Launcher]:
 @pytest.fixture(scope="session")
 def task(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with texts, a classifier `teacher` and an `encoder` without a head."""
-    folder = tmp_path_factory.mktemp("task")
-    for name, count, seed in (("train", 120, 1), ("corpus", 70, 2), ("test", 40, 3)):
-        write_rows(folder / f"{name}.jsonl", make_rows(count, seed=seed))
-    make_teacher(folder / "teacher")
+    folder = write_task(tmp_path_factory.mktemp("task"))
     make_encoder(folder / "encoder")
     return folder
 

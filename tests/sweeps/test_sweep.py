@@ -22,17 +22,13 @@ from hf_sparse.sweeps.studies import STUDIES, study_of
 from hf_sparse.sweeps.sweep import format_sweep, sweep
 from hf_sparse.vocabulary import count_ngrams
 from tests.recipes.conftest import recipe, write_recipe
-from tests.tiny_task import make_rows, make_teacher, write_rows
+from tests.tiny_task import write_task
 
 
 @pytest.fixture(scope="module")
 def task(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Texts and a teacher."""
-    folder = tmp_path_factory.mktemp("sweep-task")
-    for name, count, seed in (("train", 120, 1), ("corpus", 70, 2), ("test", 40, 3)):
-        write_rows(folder / f"{name}.jsonl", make_rows(count, seed=seed))
-    make_teacher(folder / "teacher")
-    return folder
+    return write_task(tmp_path_factory.mktemp("sweep-task"))
 
 
 def count_trainings(monkeypatch: pytest.MonkeyPatch) -> list[str]:
@@ -117,7 +113,7 @@ def test_a_student_that_reads_in_part_is_the_pruned_one(task: Path, tmp_path: Pa
     plan = read_plan(path, tmp_path / "run" / "sweep" / "runs" / "base-seed-0")
     reader = Reader(plan)
     name = student_stages.choose_student(plan)
-    rows = reader.of_rank("norm", 30 / reader.vocabulary.num_ngrams)
+    rows = reader.of_rank("norm")(30 / reader.vocabulary.num_ngrams)
     folder = plan.stage_folder("texts")
     student = student_stages.load_student(plan, name)
     model, vocabulary = prune_student(student, reader.vocabulary, keep=30, texts=read_texts(folder, "train"))
