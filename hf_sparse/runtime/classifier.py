@@ -27,7 +27,7 @@ from hf_sparse.runtime.student_files import (
     normalise_texts,
 )
 from hf_sparse.runtime.texts import Encoder
-from hf_sparse.runtime.weights import map_weights
+from hf_sparse.runtime.weights import check_weights, map_weights
 
 # Texts that one thread takes at a time: enough that starting it costs nothing, few enough for the caches.
 _BATCH_TEXTS: Final = 512
@@ -111,7 +111,9 @@ class NgramClassifier:
                 f"{folder}: vocabulary.safetensors has sha256 {vocabulary.sha256}, but the model was made with "
                 f"{expected}: both must come from one student"
             )
-        classifier = cls(config=config, vocabulary=vocabulary, weights=map_weights(folder), num_threads=num_threads)
+        weights = map_weights(folder)
+        check_weights(config, weights, where=folder)
+        classifier = cls(config=config, vocabulary=vocabulary, weights=weights, num_threads=num_threads)
         del vocabulary
         _return_memory()
         return classifier

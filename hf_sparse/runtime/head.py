@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from hf_sparse.runtime.jit import Floats
 from hf_sparse.runtime.pairs import pair_features
+from hf_sparse.runtime.weights import as_float32
 
 Doubles = npt.NDArray[np.float64]
 
@@ -40,7 +41,7 @@ class Head:
         try:
             names = [f"model.hidden_layers.{index}" for index in range(len(config["hidden_sizes"]))]
             return cls(
-                pooled_bias=_float32(weights["model.pooled_bias"]) if folded else None,
+                pooled_bias=as_float32(weights["model.pooled_bias"]) if folded else None,
                 pooled_is_hidden=folded == "hidden",
                 layers=[_layer(weights, name) for name in names],
                 classifier=None if folded == "classifier" else _layer(weights, "classifier"),
@@ -113,10 +114,4 @@ def logit(shares: Doubles) -> Doubles:
 
 
 def _layer(weights: Mapping[str, npt.NDArray[Any]], name: str) -> tuple[Floats, Floats]:
-    return _float32(weights[f"{name}.weight"]), _float32(weights[f"{name}.bias"])
-
-
-def _float32(array: npt.NDArray[Any]) -> Floats:
-    if array.dtype == np.uint16:  # bfloat16
-        return (array.astype(np.uint32) << np.uint32(16)).view(np.float32)
-    return np.ascontiguousarray(array, dtype=np.float32)
+    return as_float32(weights[f"{name}.weight"]), as_float32(weights[f"{name}.bias"])

@@ -2,12 +2,13 @@
 
 numba keeps machine code on disk beside the source of each function and looks at that one file to see whether it is
 stale. Here a function's code also comes from what it inlines from other files, so the stamp is the content of all of
-them.
+them. And numba numbers the files of machine code, so that two processes which compile at the same time may both write
+number 1, and one of them then runs the other's: here what was compiled gives a file its name.
 """
 
 import hashlib
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Final, TypeAlias, TypeVar, cast
 
@@ -50,9 +51,21 @@ def _compile(function: Function, **options: Any) -> Function:
         stored: Any = getattr(compiled._cache, "_cache_file", None)
         if hasattr(stored, "_source_stamp"):
             stored._source_stamp = sources_stamp()
+            stored.save = partial(_save, stored)
     except RuntimeError:  # read-only site-packages and no home directory
         compiled = numba.njit(**options)(function)
     return cast("Function", compiled)
+
+
+def _save(stored: Any, key: object, data: object) -> None:
+    """Keep machine code under a name of its own, and only then name it in the index.
+
+    A process that writes the index at the same time may lose this entry, which is then compiled once more.
+    """
+    identity = f"{stored._source_stamp} {stored._version} {key!r}"
+    name = f"{stored._index_name.removesuffix('.nbi')}.{hashlib.sha256(identity.encode()).hexdigest()[:16]}.nbc"
+    stored._save_data(name, data)
+    stored._save_index(stored._load_index() | {key: name})
 
 
 def inline(function: Function) -> Function:

@@ -24,6 +24,7 @@ def _load(name: str) -> Any:
 
 if TYPE_CHECKING:
     from hf_sparse.student.extraction_sparse_ngram import NgramExtractor
+    from hf_sparse.student.fingerprint_sparse_ngram import EDGE_ROWS, check_fingerprint, weights_fingerprint
     from hf_sparse.student.unicode_sparse_ngram import LETTER, code_point_table
     from hf_sparse.student.vocabulary_sparse_ngram import NgramVocabulary
     from hf_sparse.student.words_sparse_ngram import (
@@ -36,6 +37,9 @@ if TYPE_CHECKING:
         resolve_clean,
     )
 else:
+    EDGE_ROWS = _load("fingerprint_sparse_ngram").EDGE_ROWS
+    check_fingerprint = _load("fingerprint_sparse_ngram").check_fingerprint
+    weights_fingerprint = _load("fingerprint_sparse_ngram").weights_fingerprint
     NgramExtractor = _load("extraction_sparse_ngram").NgramExtractor
     NgramVocabulary = _load("vocabulary_sparse_ngram").NgramVocabulary
     LETTER = _load("unicode_sparse_ngram").LETTER
@@ -49,10 +53,12 @@ else:
     resolve_clean = _load("words_sparse_ngram").resolve_clean
 
 __all__ = [
+    "EDGE_ROWS",
     "HF_PREFIX",
     "LETTER",
     "NgramExtractor",
     "NgramVocabulary",
+    "check_fingerprint",
     "check_word_rule",
     "clean_texts",
     "code_point_table",
@@ -60,4 +66,5 @@ __all__ = [
     "load_tokenizer",
     "normalise_texts",
     "resolve_clean",
+    "weights_fingerprint",
 ]

@@ -36,6 +36,8 @@ class SparseNgramConfig(PreTrainedConfig):
             n-grams are hardly trained, so what they start with stays in the pooled vector as noise. 0.02 is below one
             first Adagrad step at the usual rate of 0.05. Dense layers start as torch's `nn.Linear` does.
         vocabulary_sha256: Digest of the `vocabulary.safetensors` whose ids the table's rows belong to.
+        weights_fingerprint: Fingerprint of the weights that were saved with this config; see
+            `fingerprint_sparse_ngram.py`.
         table_dtype: How rows are stored: as floats (what type a loaded model has is up to `dtype`, as ever), or as
             integers with a scale and an offset for each row (`int8`, `int4`), which cannot be trained.
         folded: Which dense layer the rows have gone through already, so that only its bias is left to add to what is
@@ -70,6 +72,7 @@ class SparseNgramConfig(PreTrainedConfig):
         pair_bags: PairBags = "sides",
         initializer_range: float = 0.02,
         vocabulary_sha256: str | None = None,
+        weights_fingerprint: str | None = None,
         table_dtype: TableDtype = "float32",
         folded: Folded | None = None,
         calibration_temperature: float | None = None,
@@ -90,6 +93,7 @@ class SparseNgramConfig(PreTrainedConfig):
         self.pair_bags = pair_bags
         self.initializer_range = initializer_range
         self.vocabulary_sha256 = vocabulary_sha256
+        self.weights_fingerprint = weights_fingerprint
         self.table_dtype = table_dtype
         self.folded = folded
         self.calibration_temperature = calibration_temperature

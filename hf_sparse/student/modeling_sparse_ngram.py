@@ -18,9 +18,11 @@ from transformers import initialization as init
 from transformers.modeling_outputs import BaseModelOutputWithPooling, SequenceClassifierOutput
 
 from .configuration_sparse_ngram import SparseNgramConfig
+from .fingerprint_sparse_ngram import EDGE_ROWS  # noqa: F401 (transformers 5.0 copies only what this file imports)
 from .flat_sparse_ngram import check, flatten
 from .pairs_sparse_ngram import NUM_BAGS, NUM_FEATURES, bag_shares, overlap_order, pair_features
 from .rows_sparse_ngram import is_packed
+from .saving_sparse_ngram import check_weights, model_fingerprint, set_classes
 from .table_sparse_ngram import NgramAttention, NgramTable, keep_ids, without_padding
 
 
@@ -83,27 +85,28 @@ class SparseNgramPreTrainedModel(PreTrainedModel):
     def save_pretrained(self, save_directory: str | os.PathLike[str], *args: Any, **kwargs: Any) -> None:
         """Save weights, config and the code of all of them, for both auto classes and with the custom pipeline.
 
-        transformers only records the class being saved, so the other entries are set here; a model that came from the
-        Hub has them with the prefix of its old repository. The relative import makes transformers copy the
-        pipeline's file with this one.
+        The relative import makes transformers copy the pipeline's file with this one.
         """
-        from .pipeline_sparse_ngram import SparseNgramTextClassificationPipeline
+        from .pipeline_sparse_ngram import SparseNgramTextClassificationPipeline as Pipeline
 
         if self.config.table_dtype not in ("int8", "int4"):  # it may have been cast since
             self.config.table_dtype = str(self.dtype).removeprefix("torch.")
-        self.config.auto_map = {
-            "AutoConfig": _auto_map_entry(self.config.__class__),
-            "AutoModel": _auto_map_entry(SparseNgramModel),
-            "AutoModelForSequenceClassification": _auto_map_entry(SparseNgramForSequenceClassification),
-        }
-        self.config.custom_pipelines = {
-            "text-classification": {
-                "impl": _auto_map_entry(SparseNgramTextClassificationPipeline),
-                "pt": ["AutoModelForSequenceClassification"],
-                "type": "text",
-            }
-        }
+        is_whole = kwargs.get("state_dict") is None
+        self.config.weights_fingerprint = model_fingerprint(self.base_model) if is_whole else None
+        models = {"encoder": SparseNgramModel, "classifier": SparseNgramForSequenceClassification}
+        set_classes(self.config, **models, pipeline=Pipeline)
         super().save_pretrained(save_directory, *args, **kwargs)
+
+    @classmethod
+    def from_pretrained(cls, *args: Any, **kwargs: Any) -> Any:
+        """Load a model as any other.
+
+        Raises:
+            ValueError: If the weights are not those that were saved with the config.
+        """
+        loaded = super().from_pretrained(*args, **kwargs)
+        check_weights(loaded[0] if isinstance(loaded, tuple) else loaded)
+        return loaded
 
 
 class SparseNgramModel(SparseNgramPreTrainedModel):
@@ -337,8 +340,3 @@ class SparseNgramForSequenceClassification(SparseNgramPreTrainedModel):
 
 def _wants_dict(return_dict: bool | None, config: PreTrainedConfig) -> bool:
     return bool(config.return_dict if return_dict is None else return_dict)
-
-
-def _auto_map_entry(custom_class: type) -> str:
-    """Name a class as `auto_map` does: by its file and itself, without packages."""
-    return f"{custom_class.__module__.rsplit('.', 1)[-1]}.{custom_class.__name__}"

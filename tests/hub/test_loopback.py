@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tests.hub import loopback
-from tests.hub.loopback import serve
+from tests.hub.loopback import TOKEN, environment, serve
+from tests.hub.store import Hub
 from tests.tiny_task import NAMES, make_encoder, make_rows, make_teacher
 
 ROOT = Path(__file__).parents[2]
@@ -47,7 +47,7 @@ dataset_info:
 
 
 @pytest.fixture(scope="module")
-def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
     """A Hub with the teacher org/teacher and the data set org/texts."""
     root = tmp_path_factory.mktemp("hub")
     make_teacher(root / "models" / "org" / "teacher")
@@ -61,43 +61,37 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     make_encoder(root / "models" / "org" / "encoder")
     named = shutil.copytree(folder, root / "datasets" / "org" / "named")
     (named / "README.md").write_text(CLASSES, encoding="utf-8")
-    with serve(root) as address:
-        yield address
+    with serve(root) as served:
+        yield served
 
 
-def distil(hub: str, folder: Path, *arguments: str, **recipe: str) -> subprocess.CompletedProcess[str]:
+def distil(hub: Hub, folder: Path, *arguments: str, **recipe: str) -> subprocess.CompletedProcess[str]:
     """Run the real command as a user of that Hub."""
     path = folder / "recipe.yaml"
     path.write_text(RECIPE.format(**({"streaming": "false", "dataset": "org/texts"} | recipe)), encoding="utf-8")
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "TRANSFORMERS_"))}
-    environment |= {
-        "HF_ENDPOINT": hub,
-        "HF_HOME": str(folder / "home"),
-        "HF_TOKEN": "hf_secretfortests",
-        "HF_HUB_DISABLE_XET": "1",
-        "HF_HUB_DISABLE_TELEMETRY": "1",
-    }
+    variables = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "TRANSFORMERS_"))}
+    variables |= environment(hub, folder / "home")
     command = [sys.executable, str(ROOT / "recipes" / "distill.py"), "--config", str(path)]
     command += ["--output_dir", str(folder / "run"), *arguments]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(command, env=variables, capture_output=True, text=True, timeout=120, check=False)
 
 
 @pytest.mark.parametrize("streaming", ["true", "false"])
-def test_recipe_of_hub_ids_runs_to_a_student(hub: str, tmp_path: Path, streaming: str) -> None:
+def test_recipe_of_hub_ids_runs_to_a_student(hub: Hub, tmp_path: Path, streaming: str) -> None:
     done = distil(hub, tmp_path, streaming=streaming)
     assert done.returncode == 0, done.stderr[-2000:]
     assert (tmp_path / "run" / "student" / "model.safetensors").exists()
     assert "base_model: org/teacher" in (tmp_path / "run" / "student" / "README.md").read_text(encoding="utf-8")
-    assert "hf_secretfortests" not in done.stdout + done.stderr
+    assert TOKEN not in done.stdout + done.stderr
     for path in (tmp_path / "run").rglob("*"):
-        assert path.is_dir() or b"hf_secretfortests" not in path.read_bytes()
+        assert path.is_dir() or TOKEN.encode() not in path.read_bytes()
     again = distil(hub, tmp_path, streaming=streaming)
     assert again.returncode == 0
     assert "distil: " in again.stderr
     assert "(there already)" in again.stderr
 
 
-def test_new_commit_of_a_data_set_is_read_anew(hub: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_new_commit_of_a_data_set_is_read_anew(hub: Hub, tmp_path: Path) -> None:
     def texts() -> str:
         done = distil(hub, tmp_path, "--stages", "[texts]", streaming="true")
         assert done.returncode == 0, done.stderr[-2000:]
@@ -105,11 +99,12 @@ def test_new_commit_of_a_data_set_is_read_anew(hub: str, tmp_path: Path, monkeyp
 
     assert "there already" not in texts()
     assert "there already" in texts()
-    monkeypatch.setattr(loopback, "COMMIT", "decade" + "0" * 34)
+    repo = hub.repo("org/texts", "datasets")
+    repo.commit(dict(repo.history()[0].files), title="another")
     assert "there already" not in texts()
 
 
-def test_class_names_of_a_hub_data_set(hub: str, tmp_path: Path) -> None:
+def test_class_names_of_a_hub_data_set(hub: Hub, tmp_path: Path) -> None:
     done = distil(
         hub, tmp_path, "--teacher.model", "org/encoder", "--stages", "[texts, vocabulary]", dataset="org/named"
     )
@@ -128,7 +123,7 @@ def test_class_names_of_a_hub_data_set(hub: str, tmp_path: Path) -> None:
         (["--data.train.split", "dev"], "dev"),
     ],
 )
-def test_wrong_names_fail_in_one_line(hub: str, tmp_path: Path, arguments: list[str], named: str) -> None:
+def test_wrong_names_fail_in_one_line(hub: Hub, tmp_path: Path, arguments: list[str], named: str) -> None:
     done = distil(hub, tmp_path, *arguments)
     assert done.returncode == 1
     line = done.stderr.strip().splitlines()[-1]
