@@ -20,7 +20,8 @@ function = make(int(sys.argv[1]))
 {before}
 print(function(1))
 """
-# Both have read the empty index before either writes to it: with numba's numbers both would take the first.
+# Both have read the empty index before either writes to it: with numba's numbers both would take the first. Then the
+# index is that of 10, and the last machine code that of 20.
 MEET = """
 import time
 from pathlib import Path
@@ -37,6 +38,14 @@ def wait():
         time.sleep(0.01)
     return found
 stored._load_index = wait
+save_index, save_data = stored._save_index, stored._save_data
+def save_index_later(overloads):
+    time.sleep(0.3 if sys.argv[1] == "10" else 0)
+    save_index(overloads)
+def save_data_later(name, data):
+    time.sleep(0.6 if sys.argv[1] == "20" else 0)
+    save_data(name, data)
+stored._save_index, stored._save_data = save_index_later, save_data_later
 """
 
 
