@@ -71,6 +71,18 @@ COMMANDS: Final = {
         extra="train",
         shown_by="hf_sparse.evaluation.cascade:format_cascade",
     ),
+    "card": Command(
+        summary="write a student's model card from its report and benchmark",
+        function="hf_sparse.hub.card:card",
+        extra="train",
+        shown_by="hf_sparse.hub.card:format_card",
+    ),
+    "push": Command(
+        summary="push a student to the Hub in one commit, if it is whole",
+        function="hf_sparse.hub.push:push",
+        extra="train",
+        shown_by="hf_sparse.hub.push:format_push",
+    ),
     "serve": Command(
         summary="answer requests over HTTP",
         function="hf_sparse.serving:serve",

@@ -51,6 +51,7 @@ def main() -> None:
     run.baselines()
     run.evaluate()
     run.save()
+    run.push()
     accelerator.end_training()
     summary = run.summary()
     if summary is not None and accelerator.is_main_process:

@@ -1,6 +1,5 @@
 """A student's folder in, a smaller student's folder out."""
 
-import json
 import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,12 +19,15 @@ from hf_sparse.compression.prune import Criterion, ngrams_for_size, prune_studen
 from hf_sparse.compression.quantise import quantise
 from hf_sparse.compression.retrain import Whole, retrain
 from hf_sparse.distillation.recipe_data import TextSet
-from hf_sparse.files import parse_size, replace_folder
+from hf_sparse.files import parse_size, replace_folder, write_json
+from hf_sparse.hub.card import write_card
 from hf_sparse.student.modeling_sparse_ngram import SparseNgramForSequenceClassification
 from hf_sparse.student.tokenization_sparse_ngram import SparseNgramTokenizer
 from hf_sparse.student.vocabulary_sparse_ngram import NgramVocabulary
 
 REPORT_FILE = "compression.json"
+# What goes on being true of a compressed student; its card is made from these.
+_COPIED = ("report.json", "recipe.yaml")
 
 _Student = SparseNgramForSequenceClassification
 
@@ -214,17 +216,10 @@ def _write(steps: _Steps, source: Path, target: Path, report: dict[str, Any]) ->
     partial.mkdir(parents=True)
     steps.student.save_pretrained(partial)
     steps.tokenizer.save_pretrained(partial)
-    if (source / "README.md").is_file():
-        card = (source / "README.md").read_text(encoding="utf-8")
-        (partial / "README.md").write_text(f"{card.rstrip()}\n\n{_card_section(report)}", encoding="utf-8")
-    (partial / REPORT_FILE).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    write_json(partial / REPORT_FILE, report)
+    for name in _COPIED:
+        if (source / name).is_file():
+            shutil.copyfile(source / name, partial / name)
+    if (partial / "report.json").is_file():
+        write_card(partial)
     replace_folder(partial, target)
-
-
-def _card_section(report: dict[str, Any]) -> str:
-    table = format_report(report)
-    return (
-        "## Compression\n\nThis is a compressed form of the student that the rest of this page describes. Size is "
-        f"that of weights and vocabulary; scores are on {report['num_texts']} texts, agreement is with the student "
-        f"before compression.\n\n```\n{table}\n```\n"
-    )

@@ -10,6 +10,7 @@ from typing import ClassVar, Literal
 
 from hf_sparse.distillation.recipe_checks import ABOVE_ZERO, BELOW_ONE, check_bounds, check_recipe
 from hf_sparse.distillation.recipe_data import DataRecipe
+from hf_sparse.distillation.recipe_hub import HubRecipe
 
 BaselineName = Literal["majority", "tfidf", "nb_lr", "fasttext", "model2vec"]
 StageName = Literal[
@@ -315,6 +316,8 @@ class Recipe:
             splits it where each process gets at least 8 columns. The student is the same.
         stages: Run only these; null runs all that are not there yet.
         num_processes: Fail unless so many processes were launched; null takes any number.
+        hub: The student's repository and card.
+        push_to_hub: Push the finished student to `hub.model_id`.
         trackers: Names of Accelerate trackers (`tensorboard`, `wandb`, ...); `metrics.jsonl` is always written.
     """
 
@@ -333,6 +336,8 @@ class Recipe:
     stages: list[StageName] | None = None
     num_processes: int | None = None
     table: Literal["auto", "split", "replicated"] = "auto"
+    hub: HubRecipe = field(default_factory=HubRecipe)
+    push_to_hub: bool = False
     trackers: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:

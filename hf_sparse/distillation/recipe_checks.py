@@ -44,6 +44,8 @@ def check_recipe(recipe: "Recipe") -> None:
             "vocabulary.include_train is false, which keeps the words of D_train private, but the student would be "
             f"trained on D_train after all; set {reached}, or vocabulary.include_train: true"
         )
+    if recipe.push_to_hub and recipe.hub.model_id is None:
+        raise ValueError("push_to_hub is true, but hub.model_id is null; name the repository, such as me/my-student")
     if recipe.teacher.ngram_expert:
         _check_ngram_expert(recipe)
     if recipe.distil.epochs == 0 and not fine_tunes:

@@ -21,11 +21,12 @@ from hf_sparse.distillation.ensemble import read_ensemble
 from hf_sparse.distillation.labelling import read_logits
 from hf_sparse.distillation.plan import RunPlan
 from hf_sparse.distillation.student_calibration import calibrate_run, set_calibration
+from hf_sparse.distillation.student_facts import describe_student
 from hf_sparse.distillation.texts import TEXT_SETS, num_texts, read_texts, shards
 from hf_sparse.evaluation.metrics import agreement, retention, score
 from hf_sparse.evaluation.speed import measure_throughput
 from hf_sparse.files import replace_folder, write_atomic, write_json
-from hf_sparse.hub.card import render_card
+from hf_sparse.hub.card import write_card
 from hf_sparse.student import SparseNgramForSequenceClassification, SparseNgramTextClassificationPipeline
 
 _PACKAGES = ("hf-sparse", "torch", "transformers", "numpy", "numba", "datasets", "accelerate")
@@ -115,8 +116,9 @@ def publish_report(source: Path, target: Path) -> None:
 def save_student(plan: RunPlan) -> Path:
     """Write the chosen student, its tokenizer, code, card, report and recipe to `student/`; return that folder."""
     target, marker = plan.folder / "student", plan.folder / ".student.json"
-    key = {"key": plan.evaluated_key()}
+    key = {"key": plan.evaluated_key(), "hub": dataclasses.asdict(plan.recipe.hub)}
     if target.exists() and marker.exists() and json.loads(marker.read_text(encoding="utf-8")) == key:
+        publish_report(target / "report.json", plan.folder / "report.json")
         return target
     partial = plan.folder / "student.partial"
     shutil.rmtree(partial, ignore_errors=True)
@@ -126,14 +128,24 @@ def save_student(plan: RunPlan) -> Path:
     set_calibration(model.config, report)
     model.save_pretrained(partial, max_shard_size="5GB")
     student_stages.load_tokenizer(plan).save_pretrained(partial)
+    report["recipe"] = dataclasses.asdict(plan.recipe)  # whose part about the Hub may be newer than the scores
+    report["hub"] = describe_student(partial, plan.recipe, *_held_out_texts(plan))
     write_json(partial / "report.json", report)
     write_atomic(partial / "recipe.yaml", yaml.safe_dump(report["recipe"], sort_keys=False, allow_unicode=True))
-    write_atomic(partial / "README.md", render_card(report))
+    write_card(partial)
     # Without the marker no kill can leave one recipe's student under another's key.
     marker.unlink(missing_ok=True)
     replace_folder(partial, target)
     write_json(marker, key)
+    publish_report(target / "report.json", plan.folder / "report.json")
     return target
+
+
+def _held_out_texts(plan: RunPlan) -> tuple[list[str], list[str] | None]:
+    """Return validation texts, or the report's if there are none, and their partners."""
+    folder = plan.stage_folder("texts")
+    flat = list(read_texts(folder, "validation" if num_texts(folder, "validation") else "test"))
+    return (flat[::2], flat[1::2]) if student_stages.has_pairs(plan) else (flat, None)
 
 
 def _ensemble(plan: RunPlan, text_set: str, references: Any) -> dict[str, Any]:

@@ -29,6 +29,7 @@ from hf_sparse.distillation.teacher import labelling_dtype
 from hf_sparse.distillation.teacher_training import fine_tune as fine_tune_teacher
 from hf_sparse.distillation.texts import write_text_sets
 from hf_sparse.files import disk_full_named, remove_folder, write_json
+from hf_sparse.hub.push import format_push, push
 from hf_sparse.student.vocabulary_sparse_ngram import NgramVocabulary
 from hf_sparse.vocabulary.build import COUNTING_FOLDER, describe
 
@@ -233,6 +234,16 @@ class DistillationRun(RunPlan):
         self._require([self.evaluate_stage, *self.student_stages()], "save")
         with disk_full_named(self.folder):
             self._say(f"save: {save_student(self)}")
+
+    def push(self) -> None:
+        """Push the saved student to the Hub, if the recipe says so."""
+        recipe, hub = self.recipe, self.recipe.hub
+        if not recipe.push_to_hub or not self._is_wanted("save") or not self._is_main:
+            return
+        assert hub.model_id is not None, "checked when the recipe was read"
+        folder = str(self.folder / "student")
+        done = push(folder, hub.model_id, private=hub.private, revision=hub.revision, create_pr=hub.create_pr)
+        self._say(f"push: {format_push(done)}")
 
     def summary(self) -> str | None:
         """Return the short table of the finished report, None if there is none for this recipe yet."""

@@ -81,7 +81,9 @@ def initial_block(config: SparseNgramConfig, index: int, *, seed: int, columns: 
 def load_student(folder: Path, *, columns: tuple[int, int] | None = None) -> SparseNgramForSequenceClassification:
     """Load a student in float32, whole (its files are mapped) or some columns of its table."""
     if columns is None:
-        return SparseNgramForSequenceClassification.from_pretrained(folder, dtype=torch.float32)
+        whole: SparseNgramForSequenceClassification
+        whole = SparseNgramForSequenceClassification.from_pretrained(folder, dtype=torch.float32)
+        return whole
     config = SparseNgramConfig.from_pretrained(folder)
     files = _files(folder)
     blocks = []

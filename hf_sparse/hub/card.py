@@ -1,63 +1,173 @@
-"""The model card, rendered from a run's report alone."""
+"""The model card, rendered from the JSON files of a student alone."""
 
+import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import jinja2
-from huggingface_hub import ModelCardData
 
-_TEMPLATE = Path(__file__).parent / "card.md.jinja"
-_METRICS = {
+from hf_sparse.files import write_atomic
+from hf_sparse.hub.metadata import card_metadata, eval_results
+
+# What a card says in the place of the repository until it is pushed.
+PLACEHOLDER: Final = "<this repo or folder>"
+_TEMPLATE: Final = Path(__file__).parent / "card.md.jinja"
+_PICTURES: Final = {
+    "accuracy.png": "Accuracy against microseconds a text",
+    "latency.png": "Microseconds a text against its length, one text at a time",
+    "cascade.png": "Accuracy against the share of texts handed over to the teacher",
+}
+_SCORES: Final = {
     "single_label_classification": ["accuracy", "macro_f1"],
     "multi_label_classification": ["accuracy", "macro_f1", "micro_f1"],
     "regression": ["mean_squared_error", "pearson"],
 }
 
-_HUB_METRICS = {
-    "single_label_classification": ["accuracy", "f1"],
-    "multi_label_classification": ["accuracy", "f1"],
-    "regression": ["mse", "pearsonr"],
-}
+
+def card(folder: str) -> dict[str, Any]:
+    """Write the model card of a student anew, from `report.json` and `benchmark.json` in its folder.
+
+    Args:
+        folder: The folder of a student.
+
+    Returns:
+        `files`: what was written.
+
+    Raises:
+        FileNotFoundError: There is no report.
+    """
+    return {"files": write_card(Path(folder))}
 
 
-def render_card(report: dict[str, Any]) -> str:
+def format_card(result: dict[str, Any]) -> str:
+    """Return what was written."""
+    return "\n".join(result["files"])
+
+
+def write_card(folder: Path) -> list[str]:
+    """Write `README.md` and `.eval_results/*.yaml` of a student; see `card`."""
+    if not (folder / "report.json").is_file():
+        raise FileNotFoundError(
+            f"there is no report.json in {str(folder)!r}, from which a card is made; distil the student with a "
+            "recipe, or write README.md yourself"
+        )
+    found = {name: _read(folder / f"{name}.json") for name in ("report", "benchmark", "compression")}
+    report = found["report"]
+    assert report is not None, "checked above"
+    pictures = [name for name in _PICTURES if (folder / name).is_file()]
+    text = render_card(report, found["benchmark"], found["compression"], pictures=pictures)
+    files = {"README.md": text, **eval_results(report)}
+    for name, content in files.items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        write_atomic(folder / name, content)
+    return [str(folder / name) for name in files]
+
+
+def render_card(
+    report: Mapping[str, Any],
+    benchmark: Mapping[str, Any] | None = None,
+    compression: Mapping[str, Any] | None = None,
+    *,
+    pictures: list[str] | None = None,
+) -> str:
     """Return the README.md of a student, metadata included.
 
     Args:
         report: What `report.json` holds.
+        benchmark: What `benchmark.json` holds, if the student was measured against others.
+        compression: What `compression.json` holds, if this is a compressed student.
+        pictures: Names of the pictures beside the card.
     """
     teacher = report["teacher"]
-    base_model = teacher["base_model"]
-    metadata = ModelCardData(
-        library_name="transformers",
-        pipeline_tag="text-classification",
-        base_model=base_model,
-        tags=["hf-sparse", "sparse-distillation", "n-grams", "deep-averaging-network"],
-        metrics=_HUB_METRICS[report["problem_type"]] if _scores(report) else None,
-    )
     environment = jinja2.Environment(
         undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
     )
-    template = environment.from_string(_TEMPLATE.read_text(encoding="utf-8"))
+    environment.filters |= {"code": _code, "cell": _cell}
     columns, rows = _results(report)
-    body = template.render(
-        report=report, columns=columns, rows=rows, teacher_name=base_model or Path(teacher["model"]).name
+    body = environment.from_string(_TEMPLATE.read_text(encoding="utf-8")).render(
+        report=report,
+        facts=report.get("hub", {}),
+        columns=columns,
+        rows=rows,
+        speeds=_speeds(benchmark),
+        benchmark=benchmark,
+        compression=compression,
+        pictures={name: _PICTURES[name] for name in pictures or []},
+        placeholder=PLACEHOLDER,
+        pairs=_has_pairs(report),
+        pooling=report["recipe"].get("student", {}).get("pooling", "mean"),
+        teacher_name=teacher["base_model"] or Path(teacher["model"]).name,
     )
-    return f"---\n{metadata.to_yaml()}\n---\n\n{body}"
+    return f"---\n{card_metadata(report).to_yaml()}\n---\n\n{body}"
 
 
-def _scores(report: dict[str, Any]) -> list[str]:
-    """Return the names of the scores in the table; there are none where the texts had no labels."""
-    return [name for name in _METRICS[report["problem_type"]] if name in report["student"]]
-
-
-def _results(report: dict[str, Any]) -> tuple[list[str], dict[str, list[str]]]:
-    """Return the column names and, for teacher and student, the cells of the table of results."""
-    names = _scores(report)
-    rows = {who: [f"{report[who][name]:.4f}" for name in names] for who in ("teacher", "student")}
+def _results(report: Mapping[str, Any]) -> tuple[list[str], dict[str, list[str]]]:
+    """Return the column names and, for each classifier, the cells of the table of results."""
+    # There are no scores where the texts had no labels.
+    names = [name for name in _SCORES[report["problem_type"]] if name in report["student"]]
+    scores = {"teacher": report["teacher"], "student": report["student"]}
+    if names:
+        baselines = report.get("baselines", {})
+        scores |= {who: found.get(report["text_set"], found["validation"]) for who, found in baselines.items()}
+    rows = {who: [f"{found[name]:.4f}" for name in names] for who, found in scores.items()}
     columns = [name.replace("_", " ") for name in names]
     if "texts_per_second" in report:
         columns.append("texts per second")
+        speeds = report["texts_per_second"]
         for who, cells in rows.items():
-            cells.append(f"{report['texts_per_second'][who]:,.0f}")
+            cells.append(f"{speeds[who]:,.0f}" if who in speeds else "")
     return columns, rows
+
+
+def _speeds(benchmark: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Return the table of the benchmark: each contestant in the cell that stands for the rest, one thread."""
+    if benchmark is None:
+        return None
+    from hf_sparse.benchmark.tables import headline_cell
+    from hf_sparse.benchmark.targets import find_cell
+
+    length, batch_size = headline_cell(dict(benchmark))
+    measured = []
+    for one in benchmark["contestants"]:
+        cell = find_cell(dict(benchmark), one["name"], threads=1, length=length, batch_size=batch_size)
+        if cell is not None and one["name"] != "extraction":
+            measured.append((cell["warm"]["median"], one, cell))
+    most = max((one["accuracy"]["num_texts"] for _, one, _ in measured if one["accuracy"]), default=0)
+    best = min((time for time, _, _ in measured), default=1.0)
+    rows = []
+    for time, one, cell in sorted(measured, key=lambda found: found[0]):
+        mark = " \\*" if cell["is_extrapolated"] else ""
+        spread = cell["warm"]["iqr"] / batch_size * 1e6
+        accuracy, size = one["accuracy"], one["file_bytes"]
+        rows.append(
+            [
+                one["title"],
+                f"{time / batch_size * 1e6:,.1f} ± {spread:,.1f}{mark}",
+                f"{time / best:,.1f}",
+                f"{accuracy['value']:.4f}" if accuracy and accuracy["num_texts"] == most else "",
+                f"{size / 1e6:,.1f}" if size else "",
+            ]
+        )
+    return {"length": length, "batch_size": batch_size, "rows": rows}
+
+
+def _has_pairs(report: Mapping[str, Any]) -> bool:
+    texts = report["recipe"].get("data", {})
+    sources = [texts.get("train"), *texts.get("corpus", [])]
+    return any(source and source.get("text_pair_column") for source in sources)
+
+
+def _code(text: str) -> str:
+    """Return a text as code in a cell of a Markdown table."""
+    fence = "``" if "`" in text else "`"
+    return f"{fence}{_cell(text)}{fence}"
+
+
+def _cell(text: str) -> str:
+    """Return a text without what would end a cell of a Markdown table, or become HTML."""
+    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
+
+
+def _read(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None

@@ -1,0 +1,57 @@
+"""A Hub that this process talks to, and a student that may be pushed to it."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import huggingface_hub
+import pytest
+import yaml
+from huggingface_hub import constants
+
+from hf_sparse.hub.card import write_card
+from hf_sparse.student import SparseNgramTokenizer
+from tests.conftest import ModelFactory
+from tests.hub.loopback import TOKEN, serve
+from tests.hub.store import Hub
+from tests.hub.test_card import make_report
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    """An empty Hub; this process has its address, a token, and a cache of its own."""
+    with serve(tmp_path / "hub") as served:
+        # The client reads its variables when it is imported.
+        for module in (constants, huggingface_hub.hf_api.constants):
+            monkeypatch.setattr(module, "ENDPOINT", served.address)
+            monkeypatch.setattr(
+                module, "HUGGINGFACE_CO_URL_TEMPLATE", served.address + "/{repo_id}/resolve/{revision}/{filename}"
+            )
+            monkeypatch.setattr(module, "HF_HUB_OFFLINE", False)
+            monkeypatch.setattr(module, "HF_HUB_DISABLE_XET", True)
+            monkeypatch.setattr(module, "HF_HUB_CACHE", str(tmp_path / "cache"))
+        monkeypatch.setattr(huggingface_hub.hf_api.api, "endpoint", served.address)
+        monkeypatch.setenv("HF_TOKEN", TOKEN)
+        huggingface_hub.close_session()
+        yield served
+        huggingface_hub.close_session()
+
+
+@pytest.fixture
+def student(tmp_path: Path, make_model: ModelFactory, tokenizer: SparseNgramTokenizer) -> Path:
+    """A student of three classes in several shards, with report, recipe and card."""
+    return make_student(tmp_path / "student", make_model, tokenizer)
+
+
+def make_student(folder: Path, make_model: ModelFactory, tokenizer: SparseNgramTokenizer, **settings: Any) -> Path:
+    """Write a student as a run leaves it, a block of the table in each shard."""
+    model = make_model(**({"block_rows": 5} | settings))
+    model.save_pretrained(folder, max_shard_size=200)
+    tokenizer.save_pretrained(folder)
+    report = make_report("single_label_classification")
+    report["labels"] = list(model.config.id2label.values())
+    (folder / "report.json").write_text(json.dumps(report))
+    (folder / "recipe.yaml").write_text(yaml.safe_dump(report["recipe"]))
+    write_card(folder)
+    return folder

@@ -1,0 +1,388 @@
+"""A push is one commit of everything, or none."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from huggingface_hub import snapshot_download
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
+
+from hf_sparse.hub.push import format_push, push
+from hf_sparse.runtime import NgramClassifier
+from hf_sparse.student import SparseNgramTokenizer
+from tests.conftest import ModelFactory
+from tests.hub.conftest import make_student
+from tests.hub.loopback import TOKEN, environment
+from tests.hub.store import Hub
+
+ROOT = Path(__file__).parents[2]
+TEXTS = ["good film", "not a good film !", "", "中文"]
+
+
+def files_of(hub: Hub, repo: str = "org/student", revision: str = "main") -> dict[str, bytes]:
+    commit = hub.repo(repo).resolve(revision)
+    assert commit is not None
+    return {name: blob.path.read_bytes() for name, blob in commit.files.items()}
+
+
+def local_files(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_everything_in_one_commit(hub: Hub, student: Path) -> None:
+    shards = sorted(path.name for path in student.glob("model-*.safetensors"))
+    assert len(shards) > 2
+    (student / "latency.png").write_bytes(b"\x89PNG")
+    (student / "benchmark.json").write_text("{}")
+    (student / "optimizer.bin").write_bytes(b"\x80\x04")
+    result = push(str(student), "student")
+    history = hub.repo("org/student").history()
+    assert [commit.title for commit in history] == ["Upload a sparse n-gram student", "initial commit"]
+    expected = local_files(student)
+    del expected["optimizer.bin"]
+    expected["README.md"] = expected["README.md"].replace(b"<this repo or folder>", b"org/student")
+    assert files_of(hub) == expected
+    assert result["repo"] == "org/student"
+    assert result["commit"] == history[0].sha
+    assert result["left_out"] == ["optimizer.bin"]
+    assert result["files"] == len(expected)
+    assert "not pushed: optimizer.bin" in format_push(result)
+    assert TOKEN not in json.dumps(result) + format_push(result)
+    assert all(TOKEN.encode() not in content for content in expected.values())
+
+
+def test_pulled_student_answers_as_before(hub: Hub, student: Path) -> None:
+    push(str(student), "org/student")
+    local = pipeline("text-classification", model=str(student), trust_remote_code=True, device="cpu")
+    there = pipeline("text-classification", model="org/student", trust_remote_code=True, device="cpu")
+    assert there(TEXTS, top_k=None) == local(TEXTS, top_k=None)
+    ours = NgramClassifier.from_pretrained("org/student")
+    assert ours.predict(TEXTS) == [answer["label"] for answer in local(TEXTS)]
+
+
+def test_repeated_push_uploads_nothing(hub: Hub, student: Path) -> None:
+    push(str(student), "org/student")
+    hub.requests.clear()
+    result = push(str(student), "org/student")
+    assert len(hub.repo("org/student").history()) == 2
+    assert result["commit"] == hub.repo("org/student").history()[0].sha
+    assert not [call for call in hub.requests if call.startswith("PUT") or "/commit/" in call]
+
+
+def test_what_is_new_replaces_what_was(
+    hub: Hub, student: Path, tmp_path: Path, make_model: ModelFactory, tokenizer: SparseNgramTokenizer
+) -> None:
+    (student / "benchmark.json").write_text("{}")
+    push(str(student), "org/student")
+    other = make_student(tmp_path / "other", make_model, tokenizer, block_rows=1000)
+    shutil.rmtree(student)
+    assert not {"model-00003-of-00003.safetensors"} & set(local_files(other))
+    push(str(other), "org/student")
+    assert set(files_of(hub)) == set(local_files(other))
+    NgramClassifier.from_pretrained("org/student")
+
+
+def test_files_of_others_stay(hub: Hub, student: Path) -> None:
+    push(str(student), "org/student")
+    repo = hub.repo("org/student")
+    mine = hub.add_blob(b"notes", is_large=False)
+    repo.commit(repo.history()[0].files | {"NOTES.md": mine}, title="by hand")
+    (student / "config.json").write_text((student / "config.json").read_text() + "\n")
+    push(str(student), "org/student")
+    assert files_of(hub)["NOTES.md"] == b"notes"
+
+
+def test_private_branch_tag_and_pull_request(hub: Hub, student: Path) -> None:
+    push(str(student), "org/student", private=True, tag="v1")
+    repo = hub.repo("org/student")
+    assert repo.private
+    assert repo.tags == {"v1": repo.refs["main"]}
+    with pytest.raises(ValueError, match="has a tag 'v1' already"):
+        push(str(student), "org/student", tag="v1")
+    (student / "recipe.yaml").write_text("seed: 1\n")
+    main = repo.refs["main"]
+    push(str(student), "org/student", revision="next")
+    assert repo.refs["main"] == main
+    assert files_of(hub, revision="next")["recipe.yaml"] == b"seed: 1\n"
+    result = push(str(student), "org/student", create_pr=True)
+    assert result["pull_request"].endswith("/discussions/1")
+    assert repo.refs["main"] == main
+    assert files_of(hub, revision="refs/pr/1")["recipe.yaml"] == b"seed: 1\n"
+    with pytest.raises(ValueError, match="tag it when merged"):
+        push(str(student), "org/student", create_pr=True, tag="v2")
+
+
+def test_public_repository_is_not_taken_for_private(hub: Hub, student: Path) -> None:
+    push(str(student), "org/student")
+    before = files_of(hub)
+    (student / "recipe.yaml").write_text("seed: 1\n")
+    with pytest.raises(ValueError, match="exists and is public"):
+        push(str(student), "org/student", private=True)
+    assert files_of(hub) == before
+
+
+def test_large_files_go_in_parts(hub: Hub, student: Path) -> None:
+    hub.multipart_above = 100
+    push(str(student), "org/student")
+    assert any(call.startswith("PUT /lfs/") and call.count("/") == 3 for call in hub.requests)
+    expected = local_files(student)
+    assert {name: content for name, content in files_of(hub).items() if name.endswith(".safetensors")} == {
+        name: content for name, content in expected.items() if name.endswith(".safetensors")
+    }
+
+
+def test_commit_of_someone_else_meanwhile(hub: Hub, student: Path) -> None:
+    push(str(student), "org/student")
+    repo = hub.repo("org/student")
+    (student / "recipe.yaml").write_text("seed: 1\n")
+
+    def interfere(call: str) -> None:
+        if "/commit/" in call:
+            hub.before = lambda call: None
+            repo.commit(dict(repo.history()[0].files), title="theirs")
+
+    hub.before = interfere
+    with pytest.raises(OSError, match="someone else has pushed"):
+        push(str(student), "org/student")
+    assert repo.history()[0].title == "theirs"
+    push(str(student), "org/student")
+
+
+def test_without_a_token(hub: Hub, student: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_" + "wrong" * 7)
+    with pytest.raises(OSError, match="log in with `hf auth login`") as caught:
+        push(str(student), "org/student")
+    assert "wrong" not in str(caught.value)
+    assert not hub.repos
+
+
+def damage(folder: Path, kind: str) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    shard = sorted(folder.glob("model-*.safetensors"))[0]
+    if kind == "shard missing":
+        shard.unlink()
+    elif kind == "shard cut":
+        shard.write_bytes(shard.read_bytes()[:-8])
+    elif kind == "other weights":
+        content = bytearray(shard.read_bytes())
+        content[-1] ^= 1
+        shard.write_bytes(content)
+    elif kind == "other vocabulary":
+        path = folder / "vocabulary.safetensors"
+        path.write_bytes(path.read_bytes().replace(b"good", b"gold"))
+    elif kind == "code":
+        path = folder / "modeling_sparse_ngram.py"
+        path.write_text(path.read_text() + "\nimport os\n")
+    elif kind == "code missing":
+        (folder / "words_sparse_ngram.py").unlink()
+    elif kind == "more code":
+        (folder / "setup.py").write_text("")
+    elif kind == "code elsewhere":
+        config["auto_map"]["AutoConfig"] = "evil/code--" + config["auto_map"]["AutoConfig"]
+        (folder / "config.json").write_text(json.dumps(config))
+    elif kind == "no vocabulary":
+        (folder / "vocabulary.safetensors").unlink()
+    elif kind == "token":
+        (folder / "recipe.yaml").write_text(f"token: {TOKEN}\n")
+    elif kind == "card":
+        (folder / "README.md").write_text("---\nlicense: [\n---\n")
+    elif kind == "report":
+        (folder / "report.json").write_text('{"a": ')
+
+
+@pytest.mark.parametrize(
+    ("kind", "named"),
+    [
+        ("shard missing", "model-00001"),
+        ("shard cut", "truncated"),
+        ("other weights", "belong to another student"),
+        ("other vocabulary", "vocabulary.safetensors has SHA-256"),
+        ("code", "modeling_sparse_ngram.py"),
+        ("code missing", "words_sparse_ngram.py"),
+        ("more code", "setup.py"),
+        ("code elsewhere", "evil/code--"),
+        ("no vocabulary", "vocabulary.safetensors"),
+        ("token", "access token"),
+        ("card", "README.md"),
+        ("report", "report.json"),
+    ],
+)
+def test_nothing_is_pushed_that_is_not_whole(hub: Hub, student: Path, kind: str, named: str) -> None:
+    damage(student, kind)
+    with pytest.raises((ValueError, FileNotFoundError), match=named) as caught:
+        push(str(student), "org/student")
+    assert TOKEN not in str(caught.value)
+    assert not hub.requests
+
+
+def test_student_that_is_not_finite(
+    hub: Hub, tmp_path: Path, make_model: ModelFactory, tokenizer: SparseNgramTokenizer
+) -> None:
+    model = make_model()
+    with torch.no_grad():
+        model.classifier.bias[0] = torch.nan
+    model.save_pretrained(tmp_path / "nan")
+    tokenizer.save_pretrained(tmp_path / "nan")
+    (tmp_path / "nan" / "README.md").write_text("---\nlicense: mit\n---\n")
+    with pytest.raises(ValueError, match="not finite"):
+        push(str(tmp_path / "nan"), "org/student")
+    assert not hub.requests
+
+
+@pytest.mark.parametrize("folder", ["nowhere", "."])
+def test_folder_of_no_student(hub: Hub, tmp_path: Path, folder: str) -> None:
+    with pytest.raises(FileNotFoundError, match=r"folder|config\.json"):
+        push(str(tmp_path / folder), "org/student")
+
+
+@pytest.mark.parametrize("way", ["model and tokenizer", "pipeline"])
+def test_push_as_any_model(hub: Hub, student: Path, way: str) -> None:
+    model = AutoModelForSequenceClassification.from_pretrained(student, trust_remote_code=True)
+    tokenizer = AutoTokenizer.from_pretrained(student, trust_remote_code=True)
+    local = pipeline("text-classification", model=model, tokenizer=tokenizer, device="cpu")
+    if way == "pipeline":
+        local.push_to_hub("org/again")
+        assert len(hub.repo("org/again").history()) == 2
+    else:
+        model.push_to_hub("org/again", max_shard_size=200)
+        tokenizer.push_to_hub("org/again")
+        assert len(hub.repo("org/again").history()) == 3
+        assert sum(name.startswith("model-") for name in files_of(hub, "org/again")) > 2
+    assert not [name for name in files_of(hub, "org/again") if "pytest" in name]
+    there = pipeline("text-classification", model="org/again", trust_remote_code=True, device="cpu")
+    assert there(TEXTS, top_k=None) == local(TEXTS, top_k=None)
+
+
+# A process that has imported all it needs, and pushes in a child for each line that it reads.
+PUSHER = """
+import os, sys
+from hf_sparse.hub.push import push
+print("ready", flush=True)
+for line in sys.stdin:
+    child = os.fork()
+    if child == 0:
+        push(*line.split())
+        os._exit(0)
+    print(child, flush=True)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+"""
+
+
+def test_push_that_is_killed(hub: Hub, student: Path, tmp_path: Path) -> None:
+    variables = os.environ | environment(hub, tmp_path / "home") | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    pusher = subprocess.Popen([sys.executable, "-c", PUSHER], env=variables, text=True, **pipes)
+    assert pusher.stdout is not None
+    assert pusher.stdin is not None
+    assert pusher.stdout.readline() == "ready\n"
+    child: list[int] = []
+
+    def start(repo: str) -> int:
+        assert pusher.stdout is not None
+        assert pusher.stdin is not None
+        pusher.stdin.write(f"{student} {repo}\n")
+        pusher.stdin.flush()
+        child[:] = [int(pusher.stdout.readline())]
+        return int(pusher.stdout.readline())
+
+    assert start("org/whole") == 0
+    calls = list(hub.requests)
+    points = [index for index, call in enumerate(calls) if call.startswith(("POST", "PUT"))]
+    assert len(points) >= 10
+    whole = {name for name in files_of(hub, "org/whole")}
+    for number, point in enumerate(points):
+        for blob in hub.blobs.iterdir():
+            blob.unlink()
+        seen: list[str] = []
+
+        def kill(call: str, point: int = point, seen: list[str] = seen) -> None:
+            seen.append(call)
+            if len(seen) == point + 1:
+                while not child:
+                    pass
+                os.kill(child[0], signal.SIGKILL)
+                raise ConnectionError
+
+        # Before a call is carried out, and when it is but is not answered.
+        is_after = number % 2 == 1
+        setattr(hub, "after" if is_after else "before", kill)
+        repo = f"org/killed-{point}"
+        child.clear()
+        assert start(repo) == -signal.SIGKILL
+        hub.before = hub.after = lambda call: None
+        if ("models", repo) in hub.repos:
+            shown = set(files_of(hub, repo))
+            is_committed = is_after and "/commit/" in calls[point]
+            assert shown == (whole if is_committed else set())
+        hub.requests.clear()
+        uploaded = {path.name for path in hub.blobs.iterdir()}
+        assert start(repo) == 0
+        assert set(files_of(hub, repo)) == whole
+        again = {call.rpartition("/")[2] for call in hub.requests if call.startswith("PUT")}
+        assert not again & uploaded
+        assert len(hub.repo(repo).history()) == 2
+    pusher.stdin.close()
+    pusher.wait()
+
+
+def test_offline_from_the_cache(hub: Hub, student: Path, tmp_path: Path) -> None:
+    push(str(student), "org/student")
+    variables = os.environ | environment(hub, tmp_path / "home") | {"PYTHONPATH": str(ROOT)}
+    code = (
+        "import time; from transformers import pipeline; start = time.perf_counter();"
+        "pipe = pipeline('text-classification', model='org/student', trust_remote_code=True, device='cpu');"
+        "print(pipe('good film')[0]['score'], time.perf_counter() - start)"
+    )
+
+    def load(**more: str) -> tuple[float, float]:
+        command = [sys.executable, "-c", code]
+        done = subprocess.run(command, env=variables | more, capture_output=True, text=True, check=False, timeout=120)
+        assert done.returncode == 0, done.stderr
+        score, seconds = map(float, done.stdout.split())
+        return score, seconds
+
+    online, _ = load()
+    hub.requests.clear()
+    offline, seconds = load(HF_HUB_OFFLINE="1")
+    assert offline == online
+    assert not hub.requests
+    assert seconds < 10  # loading tries no network; how fast it is, is no test
+
+
+def test_poisoned_repository_harms_nothing(hub: Hub, student: Path, tmp_path: Path) -> None:
+    push(str(student), "org/poisoned")
+    repo = hub.repo("org/poisoned")
+    pickled = b"cos\nsystem\n(S'touch " + str(tmp_path / "harmed").encode() + b"'\ntR."
+    more = {name: hub.add_blob(pickled, is_large=True) for name in ("pytorch_model.bin", "model.pkl")}
+    code = hub.add_blob(f"open({str(tmp_path / 'harmed')!r}, 'w')\n".encode(), is_large=False)
+    more |= {name: code for name in ("modeling_sparse_ngram.py", "configuration_sparse_ngram.py")}
+    repo.commit(repo.history()[0].files | more, title="poison")
+    NgramClassifier.from_pretrained("org/poisoned")
+    folder = Path(snapshot_download("org/poisoned"))
+    with pytest.raises(ValueError, match="is not that of hf-sparse"):
+        push(str(folder), "org/mine")
+    assert not (tmp_path / "harmed").exists()
+    with pytest.raises(ValueError, match="trust_remote_code"):
+        AutoTokenizer.from_pretrained("org/poisoned", trust_remote_code=False)
+    assert not (tmp_path / "harmed").exists()
+
+
+def test_path_outside_the_folder(hub: Hub, student: Path, tmp_path: Path) -> None:
+    push(str(student), "org/poisoned")
+    repo = hub.repo("org/poisoned")
+    files = dict(repo.history()[0].files)
+    files["../../../escaped.safetensors"] = files["vocabulary.safetensors"]
+    index = json.loads(files["model.safetensors.index.json"].path.read_text())
+    index["weight_map"] = dict.fromkeys(index["weight_map"], "../../../escaped.safetensors")
+    files["model.safetensors.index.json"] = hub.add_blob(json.dumps(index).encode(), is_large=False)
+    repo.commit(files, title="poison")
+    with pytest.raises((ValueError, OSError), match=r"\.\."):
+        NgramClassifier.from_pretrained("org/poisoned")
+    assert not list(tmp_path.rglob("escaped.safetensors"))
