@@ -19,7 +19,7 @@ from hf_sparse.compression.prune import Criterion, ngrams_for_size, prune_studen
 from hf_sparse.compression.quantise import quantise
 from hf_sparse.compression.retrain import Whole, retrain
 from hf_sparse.distillation.recipe_data import TextSet
-from hf_sparse.files import parse_size, replace_folder, write_json
+from hf_sparse.files import parse_size, replace_folder, write_atomic, write_json
 from hf_sparse.hub.card import write_card
 from hf_sparse.student.modeling_sparse_ngram import SparseNgramForSequenceClassification
 from hf_sparse.student.tokenization_sparse_ngram import SparseNgramTokenizer
@@ -222,4 +222,16 @@ def _write(steps: _Steps, source: Path, target: Path, report: dict[str, Any]) ->
             shutil.copyfile(source / name, partial / name)
     if (partial / "report.json").is_file():
         write_card(partial)
+    elif (source / "README.md").is_file():
+        card = (source / "README.md").read_text(encoding="utf-8")
+        write_atomic(partial / "README.md", f"{card.rstrip()}\n\n{_card_section(report)}")
     replace_folder(partial, target)
+
+
+def _card_section(report: dict[str, Any]) -> str:
+    """Return what a card that was not made from a report says of the compression."""
+    return (
+        "## Compression\n\nThis is a compressed form of the student that the rest of this page describes. Size is "
+        f"that of weights and vocabulary; scores are on {report['num_texts']} texts, agreement is with the student "
+        f"before compression.\n\n```\n{format_report(report)}\n```\n"
+    )

@@ -12,6 +12,7 @@ class HubRecipe:
         private: Make a repository that others do not see.
         revision: Branch to push to; null is main.
         create_pr: Open a pull request instead of committing.
+        max_shard_size: Largest file of weights; no tensor is split, and a block of the table is one.
         license: Licence of the student; null takes the teacher's, where its card says one.
         language: Languages of the texts, such as [en].
         datasets: Hub ids of the data sets that local files come from; those that the recipe names are added.
@@ -23,6 +24,7 @@ class HubRecipe:
     private: bool = False
     revision: str | None = None
     create_pr: bool = False
+    max_shard_size: str = "5GB"
     license: str | None = None
     language: list[str] = field(default_factory=list)
     datasets: list[str] = field(default_factory=list)

@@ -126,7 +126,7 @@ def save_student(plan: RunPlan) -> Path:
     report = json.loads((plan.stage_folder("evaluate") / "report.json").read_text(encoding="utf-8"))
     model = student_stages.load_student(plan, report["student"]["stage"])
     set_calibration(model.config, report)
-    model.save_pretrained(partial, max_shard_size="5GB")
+    model.save_pretrained(partial, max_shard_size=plan.recipe.hub.max_shard_size)
     student_stages.load_tokenizer(plan).save_pretrained(partial)
     report["recipe"] = dataclasses.asdict(plan.recipe)  # whose part about the Hub may be newer than the scores
     report["hub"] = describe_student(partial, plan.recipe, *_held_out_texts(plan))

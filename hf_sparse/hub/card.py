@@ -160,8 +160,8 @@ def _has_pairs(report: Mapping[str, Any]) -> bool:
 
 def _code(text: str) -> str:
     """Return a text as code in a cell of a Markdown table."""
-    fence = "``" if "`" in text else "`"
-    return f"{fence}{_cell(text)}{fence}"
+    plain = " ".join(text.split()).replace("|", "\\|")
+    return f"`` {plain} ``" if "`" in plain else f"`{plain}`"
 
 
 def _cell(text: str) -> str:

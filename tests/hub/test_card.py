@@ -1,5 +1,7 @@
 """The model card: front matter that parses, and every figure from the report."""
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -7,7 +9,7 @@ import yaml
 from huggingface_hub import ModelCard
 
 from hf_sparse.distillation.reporting import format_summary
-from hf_sparse.hub.card import render_card
+from hf_sparse.hub.card import render_card, write_card
 
 SCORES = {
     "single_label_classification": {"accuracy": 0.91, "macro_f1": 0.8765},
@@ -85,7 +87,7 @@ def test_card_without_scores_has_no_table() -> None:
     assert "\n\n\n" not in card
     speeds = render_card(make_report("single_label_classification", gold=False))
     lines = [line for line in speeds.splitlines() if line.startswith("|")]
-    assert lines == ["| | texts per second |", "|---|---|", "| teacher | 30 |", "| student | 54,321 |"]
+    assert lines == ["| | texts per second |", "|---|---:|", "| teacher | 30 |", "| student | 54,321 |"]
 
 
 @pytest.mark.parametrize(("threads", "said"), [(1, "1 thread, cpu"), (2, "2 threads, cpu")])
@@ -102,7 +104,7 @@ def test_card_says_what_the_run_took() -> None:
     report["resources"] = {"seconds": seconds, "total_seconds": 110.29, "peak_memory_bytes": 1_512_000_000}
     card = render_card(report)
     assert "on 2 processors: texts 1.2 s, label 100.0 s, evaluate 9.0 s; in all 110 s.\n" in card
-    assert "Peak memory: 1.51 GB.\n\n## Limits" in card
+    assert "Peak memory: 1.51 GB.\n" in card
     report["resources"] |= {"seconds": seconds | {"label": None}, "total_seconds": None}
     report["environment"]["accelerator"] = "NVIDIA X"
     assert "2 processors and NVIDIA X: texts 1.2 s, label resumed, evaluate 9.0 s.\n" in render_card(report)
@@ -140,3 +142,100 @@ def test_card_says_what_calibration_brings() -> None:
     assert "calibrated=True" not in render_card(report)
     del report["calibration"]  # reports of before
     assert "calibrated=True" not in render_card(report)
+
+
+FACTS = {
+    "model_id": "org/my-student",
+    "license": "apache-2.0",
+    "language": ["en"],
+    "datasets": ["org/reviews"],
+    "examples": [
+        {"text": "A | text <b>", "output": [{"label": "no", "score": 0.75}, {"label": "yes", "score": 0.25}]},
+        {"text": "One.", "text_pair": "Two.", "output": [{"label": "no", "score": 0.5}]},
+    ],
+    "ngrams": {"no": [{"ngram": "not | `a`", "count": 3, "contribution": 0.5}], "yes": []},
+    "num_texts": 500,
+    "file_bytes": 12_000_000,
+}
+
+
+def metadata_of(card: str) -> Any:
+    return yaml.safe_load(card.split("---\n", 2)[1])
+
+
+@pytest.mark.parametrize("problem_type", SCORES)
+def test_metadata_of_the_hub(problem_type: str) -> None:
+    report = make_report(problem_type) | {"hub": FACTS}
+    report["recipe"]["data"] = {"test": {"path": "org/reviews", "name": "plain", "split": "test"}}
+    metadata = metadata_of(render_card(report))
+    assert metadata["license"] == "apache-2.0"
+    assert metadata["language"] == ["en"]
+    assert metadata["datasets"] == ["org/reviews"]
+    assert [example["text"] for example in metadata["widget"]] == ["A | text <b>"]
+    (model,) = metadata["model-index"]
+    assert model["name"] == "my-student"
+    (result,) = model["results"]
+    assert result["dataset"] == {"name": "reviews", "type": "org/reviews", "config": "plain", "split": "test"}
+    found = {metric["type"]: metric["value"] for metric in result["metrics"]}
+    assert found["samples_per_second"] == 54_321.0
+    assert found["latency_in_seconds"] == pytest.approx(1 / 54_321, rel=1e-2)
+    assert set(found) == set(metadata["metrics"])
+    assert found.get("accuracy") == report["student"].get("accuracy")
+    # What the Hub's client makes of it.
+    results = ModelCard(render_card(report)).data.eval_results
+    assert {one.metric_type for one in results} == set(found)
+
+
+def test_body_cannot_be_broken_by_texts() -> None:
+    card = render_card(make_report("single_label_classification") | {"hub": FACTS})
+    body = card.split("---\n", 2)[2]
+    for line in body.splitlines():
+        if line.startswith("| A") or line.startswith("| One"):
+            assert line.replace("\\|", "").count("|") == 3
+    assert "<b>" not in body
+    assert "``not \\| `a```" in body or "`` not \\| `a` ``" in body
+    assert "org/reviews](https://huggingface.co/datasets/org/reviews)" in body
+    assert "`apache-2.0`" in body
+
+
+def test_result_for_the_leaderboard_of_a_data_set(tmp_path: Path) -> None:
+    report = make_report("single_label_classification") | {"hub": FACTS}
+    report["recipe"]["data"] = {"test": {"path": "org/reviews", "name": "plain", "split": "test"}}
+    (tmp_path / "report.json").write_text(json.dumps(report))
+    written = write_card(tmp_path)
+    assert [Path(path).relative_to(tmp_path).as_posix() for path in written] == [
+        "README.md",
+        ".eval_results/org--reviews.yaml",
+    ]
+    (entry,) = yaml.safe_load((tmp_path / ".eval_results" / "org--reviews.yaml").read_text())
+    assert entry["dataset"] == {"id": "org/reviews", "task_id": "plain"}
+    assert entry["value"] == 91.0
+    report["text_set"] = "validation"
+    (tmp_path / "report.json").write_text(json.dumps(report))
+    assert len(write_card(tmp_path)) == 1
+
+
+def test_card_without_a_report(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"no report\.json"):
+        write_card(tmp_path)
+
+
+def test_speeds_of_the_benchmark() -> None:
+    path = Path(__file__).parents[2] / "model_cards" / "imdb" / "benchmark.json"
+    benchmark = json.loads(path.read_text(encoding="utf-8"))
+    card = render_card(make_report("single_label_classification"), benchmark, pictures=["latency.png"])
+    rows = [line.split(" | ") for line in card.splitlines() if line.startswith("| student int8, runtime |")]
+    cell = next(
+        cell
+        for cell in benchmark["cells"]
+        if (cell["contestant"], cell["length"], cell["batch_size"], cell["threads"]) == ("runtime-int8", 235, 256, 1)
+    )
+    assert rows[0][1].split(" ")[0] == f"{cell['warm']['median'] / 256 * 1e6:.1f}"
+    assert "](latency.png)" in card
+    assert "extraction alone" not in card
+
+
+def test_baselines_stand_beside_the_student() -> None:
+    report = make_report("single_label_classification")
+    report["baselines"] = {"tfidf": {"test": {"accuracy": 0.7, "macro_f1": 0.6}, "validation": {}}}
+    assert "| tfidf | 0.7000 | 0.6000 |  |" in render_card(report)

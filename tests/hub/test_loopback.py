@@ -7,16 +7,20 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from huggingface_hub import ModelCard
+from transformers import pipeline
 
 from tests.hub.loopback import TOKEN, environment, serve
 from tests.hub.store import Hub
 from tests.tiny_task import NAMES, make_encoder, make_rows, make_teacher
 
 ROOT = Path(__file__).parents[2]
+OUTPUT: dict[str, Any] = {"capture_output": True, "text": True, "timeout": 120, "check": False}
 RECIPE = """
 data:
   train: {{path: {dataset}, split: train, label_column: label, streaming: {streaming}}}
@@ -50,7 +54,8 @@ dataset_info:
 def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
     """A Hub with the teacher org/teacher and the data set org/texts."""
     root = tmp_path_factory.mktemp("hub")
-    make_teacher(root / "models" / "org" / "teacher")
+    teacher = make_teacher(root / "models" / "org" / "teacher")
+    (teacher / "README.md").write_text("---\nlicense: mit\n---\n", encoding="utf-8")
     folder = root / "datasets" / "org" / "texts"
     (folder / "data").mkdir(parents=True)
     for seed, (split, count) in enumerate({"train": 60, "test": 20, "unsupervised": 40}.items()):
@@ -73,7 +78,7 @@ def distil(hub: Hub, folder: Path, *arguments: str, **recipe: str) -> subprocess
     variables |= environment(hub, folder / "home")
     command = [sys.executable, str(ROOT / "recipes" / "distill.py"), "--config", str(path)]
     command += ["--output_dir", str(folder / "run"), *arguments]
-    return subprocess.run(command, env=variables, capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(command, env=variables, **OUTPUT)
 
 
 @pytest.mark.parametrize("streaming", ["true", "false"])
@@ -89,6 +94,65 @@ def test_recipe_of_hub_ids_runs_to_a_student(hub: Hub, tmp_path: Path, streaming
     assert again.returncode == 0
     assert "distil: " in again.stderr
     assert "(there already)" in again.stderr
+
+
+# A machine that has torch and transformers, and nothing else of what training takes.
+STRANGER = """
+import json, sys
+from importlib.machinery import PathFinder
+
+hidden = {"hf_sparse", "numba", "datasets", "accelerate", "evaluate", "pyarrow", "sklearn", "scipy", "matplotlib"}
+find = PathFinder.find_spec
+PathFinder.find_spec = staticmethod(lambda name, *more: None if name.split(".")[0] in hidden else find(name, *more))
+from transformers import pipeline
+classify = pipeline("text-classification", model="org/news", trust_remote_code=True, device="cpu")
+print(json.dumps(classify(json.load(sys.stdin), top_k=None)))
+"""
+
+
+def test_from_hub_names_to_a_stranger(hub: Hub, tmp_path: Path) -> None:
+    settings = {
+        "--push_to_hub": "true",
+        "--hub.model_id": "org/news",
+        "--hub.max_shard_size": "2KB",
+        "--hub.examples": "[the team and the coach !]",
+        "--student.block_rows": "50",
+    }
+    done = distil(hub, tmp_path, *(word for setting in settings.items() for word in setting))
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert TOKEN not in done.stdout + done.stderr
+    commits = hub.repo("org/news").history()
+    assert [commit.title for commit in commits] == ["Upload a sparse n-gram student", "initial commit"]
+    names = set(commits[0].files)
+    assert sum(name.startswith("model-") for name in names) > 2
+    assert {"README.md", "recipe.yaml", "report.json", "vocabulary.safetensors", "tokenizer_config.json"} <= names
+    assert ".eval_results/org--texts.yaml" in names
+    card = ModelCard(commits[0].files["README.md"].path.read_text(encoding="utf-8"))
+    assert card.data.base_model == "org/teacher"
+    assert card.data.datasets == ["org/texts"]
+    assert card.data.license == "mit"  # which the teacher's card says
+    assert 'model="org/news"' in card.content
+    texts = [row["text"] for row in make_rows(30, seed=9)] + ["", "unknown words !"]
+    variables = os.environ | environment(hub, tmp_path / "fresh")
+    stranger = subprocess.run(
+        [sys.executable, "-c", STRANGER], input=json.dumps(texts), env=variables, cwd=tmp_path, **OUTPUT
+    )
+    assert stranger.returncode == 0, stranger.stderr[-2000:]
+    folder = str(tmp_path / "run" / "student")
+    expected = pipeline("text-classification", model=folder, trust_remote_code=True, device="cpu")(texts, top_k=None)
+    for ours, theirs in zip(json.loads(stranger.stdout), expected, strict=True):
+        assert [one["label"] for one in ours] == [one["label"] for one in theirs]
+        assert [one["score"] for one in ours] == pytest.approx([one["score"] for one in theirs], abs=1e-6)
+    again = distil(hub, tmp_path, *(word for setting in settings.items() for word in setting))
+    assert again.returncode == 0
+    assert len(hub.repo("org/news").history()) == 2
+
+
+def test_push_to_hub_needs_a_name(hub: Hub, tmp_path: Path) -> None:
+    done = distil(hub, tmp_path, "--push_to_hub", "true")
+    assert done.returncode == 1
+    assert "name the repository" in done.stderr.splitlines()[-1]
+    assert not (tmp_path / "run").exists()
 
 
 def test_new_commit_of_a_data_set_is_read_anew(hub: Hub, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -81,9 +82,10 @@ def test_what_is_new_replaces_what_was(
 ) -> None:
     (student / "benchmark.json").write_text("{}")
     push(str(student), "org/student")
-    other = make_student(tmp_path / "other", make_model, tokenizer, block_rows=1000)
+    other = make_student(tmp_path / "other", make_model, tokenizer, max_shard_size="1GB")
     shutil.rmtree(student)
-    assert not {"model-00003-of-00003.safetensors"} & set(local_files(other))
+    gone = {"model-00003-of-00003.safetensors", "model.safetensors.index.json", "benchmark.json"}
+    assert not gone & set(local_files(other))
     push(str(other), "org/student")
     assert set(files_of(hub)) == set(local_files(other))
     NgramClassifier.from_pretrained("org/student")
@@ -163,38 +165,30 @@ def test_without_a_token(hub: Hub, student: Path, monkeypatch: pytest.MonkeyPatc
     assert not hub.repos
 
 
-def damage(folder: Path, kind: str) -> None:
-    config = json.loads((folder / "config.json").read_text())
-    shard = sorted(folder.glob("model-*.safetensors"))[0]
-    if kind == "shard missing":
-        shard.unlink()
-    elif kind == "shard cut":
-        shard.write_bytes(shard.read_bytes()[:-8])
-    elif kind == "other weights":
-        content = bytearray(shard.read_bytes())
-        content[-1] ^= 1
-        shard.write_bytes(content)
-    elif kind == "other vocabulary":
-        path = folder / "vocabulary.safetensors"
-        path.write_bytes(path.read_bytes().replace(b"good", b"gold"))
-    elif kind == "code":
-        path = folder / "modeling_sparse_ngram.py"
-        path.write_text(path.read_text() + "\nimport os\n")
-    elif kind == "code missing":
-        (folder / "words_sparse_ngram.py").unlink()
-    elif kind == "more code":
-        (folder / "setup.py").write_text("")
-    elif kind == "code elsewhere":
-        config["auto_map"]["AutoConfig"] = "evil/code--" + config["auto_map"]["AutoConfig"]
-        (folder / "config.json").write_text(json.dumps(config))
-    elif kind == "no vocabulary":
-        (folder / "vocabulary.safetensors").unlink()
-    elif kind == "token":
-        (folder / "recipe.yaml").write_text(f"token: {TOKEN}\n")
-    elif kind == "card":
-        (folder / "README.md").write_text("---\nlicense: [\n---\n")
-    elif kind == "report":
-        (folder / "report.json").write_text('{"a": ')
+def change(path: Path, old: bytes, new: bytes) -> None:
+    content = path.read_bytes()
+    assert old in content
+    path.write_bytes(content.replace(old, new, 1))
+
+
+def first_shard(folder: Path) -> Path:
+    return min(folder.glob("model-*.safetensors"))
+
+
+DAMAGES: dict[str, Callable[[Path], object]] = {
+    "shard missing": lambda folder: first_shard(folder).unlink(),
+    "shard cut": lambda folder: os.truncate(first_shard(folder), first_shard(folder).stat().st_size - 8),
+    "other weights": lambda folder: first_shard(folder).write_bytes(first_shard(folder).read_bytes()[:-1] + b"\1"),
+    "other vocabulary": lambda folder: change(folder / "vocabulary.safetensors", b"good", b"gold"),
+    "code": lambda folder: change(folder / "modeling_sparse_ngram.py", b"import os\n", b"import os, sys\n"),
+    "code missing": lambda folder: (folder / "words_sparse_ngram.py").unlink(),
+    "more code": lambda folder: (folder / "setup.py").touch(),
+    "code elsewhere": lambda folder: change(folder / "config.json", b'"conf', b'"evil/code--conf'),
+    "no vocabulary": lambda folder: (folder / "vocabulary.safetensors").unlink(),
+    "token": lambda folder: (folder / "recipe.yaml").write_text(f"token: {TOKEN}\n"),
+    "card": lambda folder: (folder / "README.md").write_text("---\nlicense: [\n---\n"),
+    "report": lambda folder: (folder / "report.json").write_text('{"a": '),
+}
 
 
 @pytest.mark.parametrize(
@@ -215,7 +209,7 @@ def damage(folder: Path, kind: str) -> None:
     ],
 )
 def test_nothing_is_pushed_that_is_not_whole(hub: Hub, student: Path, kind: str, named: str) -> None:
-    damage(student, kind)
+    DAMAGES[kind](student)
     with pytest.raises((ValueError, FileNotFoundError), match=named) as caught:
         push(str(student), "org/student")
     assert TOKEN not in str(caught.value)
@@ -251,13 +245,15 @@ def test_push_as_any_model(hub: Hub, student: Path, way: str) -> None:
         local.push_to_hub("org/again")
         assert len(hub.repo("org/again").history()) == 2
     else:
-        model.push_to_hub("org/again", max_shard_size=200)
+        model.push_to_hub("org/again", max_shard_size="1KB")
         tokenizer.push_to_hub("org/again")
         assert len(hub.repo("org/again").history()) == 3
         assert sum(name.startswith("model-") for name in files_of(hub, "org/again")) > 2
     assert not [name for name in files_of(hub, "org/again") if "pytest" in name]
     there = pipeline("text-classification", model="org/again", trust_remote_code=True, device="cpu")
-    assert there(TEXTS, top_k=None) == local(TEXTS, top_k=None)
+    for ours, theirs in zip(there(TEXTS, top_k=None), local(TEXTS, top_k=None), strict=True):
+        assert [one["label"] for one in ours] == [one["label"] for one in theirs]
+        assert [one["score"] for one in ours] == pytest.approx([one["score"] for one in theirs], abs=1e-6)
 
 
 # A process that has imported all it needs, and pushes in a child for each line that it reads.
@@ -296,6 +292,7 @@ def test_push_that_is_killed(hub: Hub, student: Path, tmp_path: Path) -> None:
     calls = list(hub.requests)
     points = [index for index, call in enumerate(calls) if call.startswith(("POST", "PUT"))]
     assert len(points) >= 10
+    points = points[:: len(points) // 10]
     whole = {name for name in files_of(hub, "org/whole")}
     for number, point in enumerate(points):
         for blob in hub.blobs.iterdir():
@@ -369,8 +366,9 @@ def test_poisoned_repository_harms_nothing(hub: Hub, student: Path, tmp_path: Pa
     with pytest.raises(ValueError, match="is not that of hf-sparse"):
         push(str(folder), "org/mine")
     assert not (tmp_path / "harmed").exists()
-    with pytest.raises(ValueError, match="trust_remote_code"):
-        AutoTokenizer.from_pretrained("org/poisoned", trust_remote_code=False)
+    # The classes of hf-sparse are registered: they load it, not the code of the repository.
+    AutoTokenizer.from_pretrained("org/poisoned")
+    AutoModelForSequenceClassification.from_pretrained("org/poisoned")
     assert not (tmp_path / "harmed").exists()
 
 
