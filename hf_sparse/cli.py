@@ -2,7 +2,7 @@
 
 Only the chosen subcommand is imported, so that `--help` answers at once. Its options are the arguments of a Python
 function, read from its signature and docstring. Results go to stdout, progress and mistakes to stderr; a mistake of
-the user's is one line and exit code 2.
+the user's is one line and exit code 2, an interrupted command has 130.
 """
 
 import json
@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
+from itertools import takewhile
 from typing import Any, Final
 
 
@@ -17,29 +18,40 @@ from typing import Any, Final
 class Command:
     """A subcommand.
 
-    What it does, the function that does it, how its result is shown (None: it has none), and whether what the function
-    cannot do without is given by place or, where a `--config` may hold it, by name.
+    Attributes:
+        summary: What it does.
+        function: The function that does it, or the dataclass that its options fill.
+        then: What takes that dataclass.
+        extra: The extra of the package that it needs.
+        shown_by: How its result is shown; None: it has none, or writes it itself.
+        by_place: Whether what the function cannot do without is given by place or, where a `--config` may hold it, by
+            name.
+        also_by_place: Options that may follow by place too.
     """
 
     summary: str
     function: str
+    then: str | None = None
     extra: str | None = None
     shown_by: str | None = None
     by_place: bool = True
+    also_by_place: tuple[str, ...] = ()
 
 
 COMMANDS: Final = {
-    "compress": Command(
-        summary="make a student smaller and faster: prune, fold, quantise",
-        function="hf_sparse.compression:compress",
+    "distill": Command(
+        summary="make a student of a teacher by a recipe, on this machine",
+        function="hf_sparse.distillation.recipe:Recipe",
+        then="hf_sparse.distillation.distill:distill",
         extra="train",
-        shown_by="hf_sparse.compression:format_report",
+        by_place=False,
     ),
-    "explain": Command(
-        summary="say which n-grams an answer, or a label, rests on",
-        function="hf_sparse.explanation:explain",
+    "label": Command(
+        summary="let a recipe's teacher label its texts, and no more",
+        function="hf_sparse.distillation.recipe:Recipe",
+        then="hf_sparse.distillation.distill:label",
         extra="train",
-        shown_by="hf_sparse.explanation:format_explanations",
+        by_place=False,
     ),
     "vocabulary": Command(
         summary="count the n-grams of a corpus of any size",
@@ -59,6 +71,24 @@ COMMANDS: Final = {
         extra="train",
         shown_by="hf_sparse.sweeps.sweep:format_sweep",
     ),
+    "predict": Command(
+        summary="classify a file, or standard input",
+        function="hf_sparse.prediction:predict",
+        extra="predict",
+        also_by_place=("input", "output"),
+    ),
+    "evaluate": Command(
+        summary="score a student, and its teacher, on labelled texts",
+        function="hf_sparse.evaluation.evaluate:evaluate",
+        extra="train",
+        shown_by="hf_sparse.evaluation.evaluate:format_evaluation",
+    ),
+    "explain": Command(
+        summary="say which n-grams an answer, or a label, rests on",
+        function="hf_sparse.explanation:explain",
+        extra="train",
+        shown_by="hf_sparse.explanation:format_explanations",
+    ),
     "calibrate": Command(
         summary="fit a student's temperature and thresholds on labelled texts",
         function="hf_sparse.evaluation.calibrate:calibrate_student",
@@ -70,6 +100,31 @@ COMMANDS: Final = {
         function="hf_sparse.evaluation.cascade:cascade",
         extra="train",
         shown_by="hf_sparse.evaluation.cascade:format_cascade",
+    ),
+    "compress": Command(
+        summary="make a student smaller and faster: prune, fold, quantise",
+        function="hf_sparse.compression:compress",
+        extra="train",
+        shown_by="hf_sparse.compression:format_report",
+    ),
+    "bench": Command(
+        summary="measure a student against its teacher and others",
+        function="hf_sparse.benchmark.bench:bench",
+        extra="bench",
+        shown_by="hf_sparse.benchmark.tables:format_summary",
+        by_place=False,
+        also_by_place=("student",),
+    ),
+    "serve": Command(
+        summary="answer requests over HTTP",
+        function="hf_sparse.serving:serve",
+        extra="serve",
+    ),
+    "info": Command(
+        summary="say what a student is, and whether it is whole",
+        function="hf_sparse.hub.info:info",
+        extra="train",
+        shown_by="hf_sparse.hub.info:format_info",
     ),
     "card": Command(
         summary="write a student's model card from its report and benchmark",
@@ -83,17 +138,11 @@ COMMANDS: Final = {
         extra="train",
         shown_by="hf_sparse.hub.push:format_push",
     ),
-    "serve": Command(
-        summary="answer requests over HTTP",
-        function="hf_sparse.serving:serve",
-        extra="serve",
-    ),
-    "bench": Command(
-        summary="measure a student against its teacher and others",
-        function="hf_sparse.benchmark.bench:bench",
-        extra="bench",
-        shown_by="hf_sparse.benchmark.tables:format_summary",
-        by_place=False,
+    "completion": Command(
+        summary="print the completion of these commands for a shell",
+        function="hf_sparse.completion:completion",
+        extra="predict",
+        shown_by="hf_sparse.completion:format_completion",
     ),
 }
 
@@ -127,15 +176,43 @@ def _run(name: str, command: Command, words: list[str]) -> None:
         require_extra(command.extra)
     from jsonargparse import auto_cli
 
-    function = _import(command.function)
-    as_json = "--json" in words
-    words = [word for word in words if word != "--json"]
+    function = load(command.function)
+    words, as_json = _without_format(words)
+    words = _with_names(words, command)
     result = auto_cli(function, args=words, as_positional=command.by_place, prog=f"hf-sparse {name}")
+    if command.then is not None:
+        result = load(command.then)(result)
     if command.shown_by is not None:
-        print(json.dumps(result) if as_json else _import(command.shown_by)(result))
+        print(json.dumps(result) if as_json else load(command.shown_by)(result))
 
 
-def _import(place: str) -> Callable[..., Any]:
+def _without_format(words: list[str]) -> tuple[list[str], bool]:
+    """Take `--format json` or `--format text` out of the words of a command; tell whether it is JSON."""
+    chosen = "text"
+    left: list[str] = []
+    rest = iter(words)
+    for word in rest:
+        if word == "--format" or word.startswith("--format="):
+            chosen = word.partition("=")[2] or next(rest, "")
+        else:
+            left.append(word)
+    if chosen not in ("text", "json"):
+        raise ValueError(f"--format is {chosen!r}, but must be text or json")
+    return left, chosen == "json"
+
+
+def _with_names(words: list[str], command: Command) -> list[str]:
+    """Put their names to options that are given by place."""
+    # Behind the first word, which the function cannot do without, if that is given by place.
+    first = int(command.by_place)
+    behind = words[first : first + len(command.also_by_place)]
+    given = list(takewhile(lambda word: word == "-" or not word.startswith("-"), behind))
+    named = [f"--{option}={word}" for option, word in zip(command.also_by_place, given, strict=False)]
+    return [*words[:first], *named, *words[first + len(given) :]]
+
+
+def load(place: str) -> Callable[..., Any]:
+    """Import what `module:name` names."""
     module, _, name = place.partition(":")
     function: Callable[..., Any] = getattr(import_module(module), name)
     return function
@@ -151,7 +228,7 @@ def _help() -> str:
             "",
             *lines,
             "",
-            "hf-sparse COMMAND --help has the options of a command; --json prints its result as JSON.",
+            "hf-sparse COMMAND --help has the options of a command; --format json prints its result as JSON.",
         ]
     )
 

@@ -11,6 +11,7 @@ import pytest
 from hf_sparse import __version__, cli
 from hf_sparse.student import SparseNgramConfig, SparseNgramForSequenceClassification, SparseNgramTokenizer
 from hf_sparse.vocabulary import count_ngrams
+from tests.tiny_task import write_task
 
 ROOT = Path(__file__).parents[1]
 
@@ -63,7 +64,7 @@ def test_compress(student: Path, tmp_path: Path) -> None:
 
 
 def test_json(student: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    cli.main(["compress", str(student), str(tmp_path / "small"), "--json"])
+    cli.main(["compress", str(student), str(tmp_path / "small"), "--format", "json"])
     assert json.loads(capsys.readouterr().out) == json.loads((tmp_path / "small/compression.json").read_text())
 
 
@@ -71,7 +72,9 @@ def test_mistakes_are_one_line(student: Path, tmp_path: Path) -> None:
     for arguments, message in [
         (["compress", "nowhere", str(tmp_path / "x")], "nowhere is not the folder of a student"),
         (["compress", str(student), str(tmp_path / "x"), "--table_dtype", "int3"], "'int3'"),
-        (["distill"], "there is no command 'distill'"),
+        (["distil"], "there is no command 'distil'"),
+        (["info", str(student), "--format", "xml"], "--format is 'xml'"),
+        (["distill", "--config", str(tmp_path / "none.yaml")], "none.yaml"),
     ]:
         done = run(*arguments)
         assert done.returncode == 2
@@ -98,3 +101,71 @@ def test_version_and_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
         cli.main([])
     assert end.value.code == 2
+
+
+def test_info(student: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cli.main(["info", str(student)])
+    assert "num ngrams" in capsys.readouterr().out
+    cli.main(["info", str(student), "--verify", "true", "--format=json"])
+    found = json.loads(capsys.readouterr().out)
+    assert found["num_ngrams"] == 10
+    assert found["verified"]
+    assert found["bytes"] == sum(path.stat().st_size for path in student.glob("*.safetensors"))
+
+
+def test_info_of_something_else(student: Path, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+    with pytest.raises(SystemExit) as end:
+        cli.main(["info", str(tmp_path)])
+    assert end.value.code == 2
+
+
+def test_distill_and_label(tmp_path: Path) -> None:
+    write_task(tmp_path)
+    recipe = {
+        "output_dir": str(tmp_path / "run"),
+        "data": {
+            "train": {"path": str(tmp_path / "train.jsonl"), "label_column": "label"},
+            "test": {"path": str(tmp_path / "test.jsonl"), "label_column": "label"},
+        },
+        "teacher": {"model": str(tmp_path / "teacher")},
+        "vocabulary": {"num_ngrams": 100},
+        "student": {"embedding_size": 8, "hidden_sizes": []},
+        "distil": {"epochs": 1},
+        "fine_tune": {"epochs": 0},
+        "evaluate": {"speed_seconds": 0},
+    }
+    (tmp_path / "recipe.yaml").write_text(json.dumps(recipe))
+    done = run("label", "--config", str(tmp_path / "recipe.yaml"))
+    assert done.returncode == 0, done.stderr
+    assert not done.stdout
+    assert sorted(path.name for path in (tmp_path / "run").iterdir() if path.is_dir()) == ["label", "teacher", "texts"]
+    done = run("distill", "--config", str(tmp_path / "recipe.yaml"), "--distil.epochs", "2")
+    assert done.returncode == 0, done.stderr
+    assert "label: " in done.stderr
+    assert "agreement" in done.stdout
+    assert (tmp_path / "run" / "student" / "README.md").is_file()
+    assert json.loads((tmp_path / "run" / "report.json").read_text())["recipe"]["distil"]["epochs"] == 2
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
+    cli.main(["completion", shell])
+    script = capsys.readouterr().out
+    assert all(name in script for name in cli.COMMANDS)
+    for option in ("table_dtype", "text_pair_column", "output_dir"):
+        assert option in script
+
+
+def test_completion_works_in_bash(capsys: pytest.CaptureFixture[str]) -> None:
+    cli.main(["completion", "bash"])
+    script = capsys.readouterr().out
+    ask = '\nCOMP_WORDS=(hf-sparse {words}); COMP_CWORD={place}; _hf_sparse; echo "${{COMPREPLY[@]}}"'
+    for words, place, expected in [
+        ("comp", 1, "compress completion"),
+        ("push --pri", 2, "--private"),
+        ("compress a --keep", 3, "--keep_ngrams"),
+    ]:
+        program = script + ask.format(words=words, place=place)
+        done = subprocess.run(["bash", "-c", program], capture_output=True, text=True, check=True)
+        assert done.stdout.strip() == expected

@@ -16,8 +16,17 @@ from hf_sparse.benchmark.journal import Journal, digest
 from hf_sparse.benchmark.report import make_report, write_report
 from hf_sparse.benchmark.run import run_benchmark
 from hf_sparse.benchmark.session import Materials, Settings
-from hf_sparse.benchmark.texts import POOL_SIZE, LabelledTexts, describe_pool, make_pool, read_texts, shuffle
+from hf_sparse.benchmark.texts import (
+    POOL_SIZE,
+    LabelledTexts,
+    describe_pool,
+    made_texts,
+    make_pool,
+    read_texts,
+    shuffle,
+)
 from hf_sparse.extras import require_extra
+from hf_sparse.runtime.student_files import NgramVocabulary
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +49,7 @@ class _Places:
 def bench(
     student: str,
     *,
-    texts: str,
+    texts: str | None = None,
     compressed: str | None = None,
     teacher: str | None = None,
     encoder: str | None = None,
@@ -69,7 +78,7 @@ def bench(
     Args:
         student: Folder or Hub repository of the student, uncompressed.
         texts: Parquet, CSV, JSON Lines or text file (or a pattern) with texts to classify; with labels the accuracy
-            is measured too.
+            is measured too. Without it texts are made of the student's n-grams.
         compressed: Folder or repository of the same student, compressed.
         teacher: Folder or repository of the teacher.
         encoder: Folder or repository of a sentence encoder, from which a model2vec model is made; None is the teacher.
@@ -122,7 +131,10 @@ def bench(
         from_disk=not quick,
     )
     _check_settings(settings)
-    labelled = read_texts(texts, text_column=text_column, label_column=label_column, label_names=names)
+    if texts is None:
+        labelled = made_texts(NgramVocabulary.load(places.student), seed=seed)
+    else:
+        labelled = read_texts(texts, text_column=text_column, label_column=label_column, label_names=names)
     train_file = _write_train(folder / "work", train, text_column, label_column, names)
     everyone = make_contestants(
         Field(
@@ -150,7 +162,11 @@ def bench(
             "commit": commit,
             "hardware": hardware,
             "versions": describe_versions(),
-            "texts": {"source": texts, "lengths": materials.described, "labelled": labelled.labels is not None},
+            "texts": {
+                "source": texts or "made of the student's n-grams",
+                "lengths": materials.described,
+                "labelled": labelled.labels is not None,
+            },
         },
         settings,
     )

@@ -9,10 +9,13 @@ from typing import Any
 
 import numpy as np
 
+from hf_sparse.runtime.student_files import NgramVocabulary
+
 POOL_SIZE = 4096
 _WORD = re.compile(r"\S+")
 # Reviews are between half and twice as long as a cell says: a real spread, without texts of another cell's length.
 _SHORTEST, _LONGEST = 0.5, 2.0
+_MADE_TEXTS, _MADE_NGRAMS = 1000, 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +50,20 @@ def read_texts(path: str, *, text_column: str, label_column: str | None, label_n
     if label_column is None:
         return LabelledTexts(texts=texts, labels=None)
     return LabelledTexts(texts=texts, labels=tuple(_label_name(row[label_column], label_names) for row in rows))
+
+
+def made_texts(vocabulary: NgramVocabulary, *, seed: int) -> LabelledTexts:
+    """Return texts for a student of which there are none: n-grams of its vocabulary, frequent ones more often.
+
+    An n-gram's probability falls with its rank, by Zipf's law, as rows are in the order of frequency. Such texts have
+    more known n-grams than real ones.
+    """
+    random = np.random.default_rng(seed)
+    shares = 1 / np.arange(1, vocabulary.num_ngrams + 1)
+    rows = 1 + random.choice(vocabulary.num_ngrams, size=_MADE_TEXTS * _MADE_NGRAMS, p=shares / shares.sum())
+    ngrams = [vocabulary.ngram_text(row) for row in rows.tolist()]
+    texts = (" ".join(ngrams[start : start + _MADE_NGRAMS]) for start in range(0, len(ngrams), _MADE_NGRAMS))
+    return LabelledTexts(texts=tuple(texts), labels=None)
 
 
 def shuffle(labelled: LabelledTexts, *, seed: int) -> LabelledTexts:

@@ -1,5 +1,6 @@
 """Pictures of how far a student can be trusted."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,31 @@ def plot_reliability(diagrams: dict[str, Reliability], path: Path) -> None:
     axes.set_xlabel("stated probability")
     axes.set_ylabel("share that is right")
     axes.legend(loc="upper left", fontsize=8)
+    save_figure(figure, path)
+
+
+def plot_confusion(counts: Any, names: Sequence[str], path: Path) -> None:
+    """Draw which label is taken for which.
+
+    Args:
+        counts: Texts (C, C), a row for each gold label, a column for each answer.
+        names: Of the labels.
+        path: Of the picture.
+    """
+    size = 3 + 0.35 * len(names)
+    figure, axes = new_figure(width=size + 1, height=size)
+    shares = counts / np.maximum(1, counts.sum(axis=1, keepdims=True))
+    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    axes.grid(visible=False)
+    axes.set_xticks(range(len(names)), names, rotation=90)
+    axes.set_yticks(range(len(names)), names)
+    if len(names) <= 12:  # numbers are legible up to there
+        for row, column in np.ndindex(*counts.shape):
+            colour = "white" if shares[row, column] > 0.5 else "black"
+            axes.text(column, row, str(counts[row, column]), ha="center", va="center", color=colour, fontsize=8)
+    axes.set_xlabel("answer")
+    axes.set_ylabel("label")
+    figure.colorbar(image, label="share of the label's texts")
     save_figure(figure, path)
 
 

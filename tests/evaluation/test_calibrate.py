@@ -153,7 +153,7 @@ def test_command(student: Path, data: Path, capsys: pytest.CaptureFixture[str]) 
     shown = capsys.readouterr().out
     assert shown.startswith("temperature ")
     assert "test: calibration error" in shown
-    cli.main(["calibrate", str(student), "--data", str(data), "--json"])
+    cli.main(["calibrate", str(student), "--data", str(data), "--format", "json"])
     assert json.loads(capsys.readouterr().out)["data"]["num_texts"] == len(TEXTS)
     for words, message in (
         (["nowhere", "--data", str(data)], "nowhere is not the folder of a student"),

@@ -83,7 +83,7 @@ def test_command(student_folder: Path, tmp_path: Path, capsys: pytest.CaptureFix
     main([*arguments, "--html", str(page)])
     out = capsys.readouterr().out
     assert "\033" not in out  # no terminal
-    main([*arguments, "--json"])
+    main([*arguments, "--format", "json"])
     found = json.loads(capsys.readouterr().out)
     strongest = found["texts"][0]["ngrams"][0]
     assert f"{strongest['contribution']:+9.4f}" in out
@@ -91,7 +91,20 @@ def test_command(student_folder: Path, tmp_path: Path, capsys: pytest.CaptureFix
     assert format_explanations(found) + "\n" == out
 
     data = write_rows(tmp_path / "texts.jsonl", [{"text": "good film"}, {"text": "bad film !"}])
-    main(["explain", str(student_folder), "--data", str(data), "--per_label", "2", "--html", str(page), "--json"])
+    main(
+        [
+            "explain",
+            str(student_folder),
+            "--data",
+            str(data),
+            "--per_label",
+            "2",
+            "--html",
+            str(page),
+            "--format",
+            "json",
+        ]
+    )
     found = json.loads(capsys.readouterr().out)
     assert set(found["labels"]) == {"negative", "neutral", "positive"}
     assert all(len(sides["for"]) <= 2 for sides in found["labels"].values())

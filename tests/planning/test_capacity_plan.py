@@ -182,5 +182,5 @@ def test_command(recipe: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureF
     shown = capsys.readouterr().out
     assert "2 x 2 CPU cores (measured)" in shown
     assert "1,001 rows" in shown
-    cli.main(["plan", path, "--teacher_parameters", "1e6", "--json"])
+    cli.main(["plan", path, "--teacher_parameters", "1e6", "--format", "json"])
     assert json.loads(capsys.readouterr().out)["rows"] == 1001

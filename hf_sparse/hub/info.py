@@ -1,0 +1,86 @@
+"""What a student is, read from its files: without its weights, and without running anything."""
+
+import json
+from pathlib import Path
+from typing import Any, Final
+
+from huggingface_hub import snapshot_download
+
+from hf_sparse.hub.verify import verify_student
+
+_SMALL: Final = ("config.json", "report.json", "compression.json", "*.index.json", "README.md")
+_WEIGHTS: Final = ("model*.safetensors", "vocabulary.safetensors")
+
+
+def info(model: str, *, revision: str | None = None, verify: bool = False) -> dict[str, Any]:
+    """Say what a student is.
+
+    Args:
+        model: Folder of a student, or its repository on the Hub, of which only the small files are fetched.
+        revision: Branch, tag or commit of the repository.
+        verify: Fetch all of it and check that it is whole: that code, vocabulary and weights belong together, and that
+            torch and the runtime give the same answers.
+
+    Returns:
+        Shape, labels, size, and what the report says of accuracy, speed, teacher and licence.
+
+    Raises:
+        FileNotFoundError: There is no student.
+        ValueError: It is no student, or `verify` finds something that does not fit.
+    """
+    patterns = None if verify else list(_SMALL)
+    is_here = Path(model).is_dir()
+    folder = Path(model) if is_here else Path(snapshot_download(model, revision=revision, allow_patterns=patterns))
+    if not (folder / "config.json").is_file():
+        raise FileNotFoundError(f"there is no config.json in {str(model)!r}: it is not a student")
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    if config.get("model_type") != "sparse_ngram":
+        raise ValueError(f"{model!r} holds a model of type {config.get('model_type')!r}, not a sparse_ngram student")
+    if verify:
+        verify_student(folder)
+    names = config.get("id2label") or {"0": "LABEL_0", "1": "LABEL_1"}  # what transformers takes for granted
+    files = [path for pattern in _WEIGHTS for path in folder.glob(pattern)]
+    return {
+        "model": model,
+        "problem_type": config.get("problem_type") or "single_label_classification",
+        "labels": [names[key] for key in sorted(names, key=int)],
+        "sentence_pairs": config["sentence_pairs"],
+        "num_ngrams": config["vocab_size"] - 1,
+        "embedding_size": config["embedding_size"],
+        "hidden_sizes": config["hidden_sizes"],
+        "pooling": config["pooling"],
+        "table_dtype": config["table_dtype"],
+        "calibrated": config.get("calibration_temperature") is not None,
+        "bytes": sum(path.stat().st_size for path in files) if files else None,
+        **_reported(folder / "report.json"),
+        "verified": verify,
+    }
+
+
+def format_info(found: dict[str, Any]) -> str:
+    """Return the facts, one a line."""
+    shown = {
+        name: f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else value
+        for name, value in found.items()
+        if value is not None
+    }
+    shown |= {name: ", ".join(map(str, value)) for name, value in shown.items() if isinstance(value, list)}
+    width = max(map(len, shown))
+    return "\n".join(f"{name.replace('_', ' '):<{width}}  {value}" for name, value in shown.items())
+
+
+def _reported(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    report = json.loads(path.read_text(encoding="utf-8"))
+    speeds = report.get("texts_per_second", {})
+    return {
+        "teacher": report["teacher"]["base_model"] or report["teacher"]["model"],
+        "license": report.get("hub", {}).get("license"),
+        "accuracy": report["student"].get("accuracy"),
+        "teacher_accuracy": report["teacher"].get("accuracy"),
+        "retention": report["retention"],
+        "agreement": report["agreement"],
+        "texts_per_second": speeds.get("student") and round(speeds["student"]),
+        "teacher_texts_per_second": speeds.get("teacher") and round(speeds["teacher"]),
+    }
