@@ -120,6 +120,12 @@ COMMANDS: Final = {
         function="hf_sparse.serving:serve",
         extra="serve",
     ),
+    "demo": Command(
+        summary="serve a page to try a student, or push it as a Space",
+        function="hf_sparse.demo.demo:demo",
+        extra="demo",
+        shown_by="hf_sparse.demo.demo:format_demo",
+    ),
     "info": Command(
         summary="say what a student is, and whether it is whole",
         function="hf_sparse.hub.info:info",

@@ -60,7 +60,7 @@ def _sides(for_it: Sequence[Mapping[str, Any]], against: Sequence[Mapping[str, A
 
 def text_page(explanations: Sequence[Explanation], *, top: int) -> str:
     """Return a page that shows each text with its words coloured, and its `top` n-grams on either side."""
-    return _page("Explanations", "\n".join(_text_section(item, top=top) for item in explanations))
+    return _page("Explanations", "\n".join(text_section(item, top=top) for item in explanations))
 
 
 def label_page(labels: Mapping[str, Mapping[str, Sequence[NgramContribution]]], *, num_texts: int) -> str:
@@ -73,7 +73,14 @@ def label_page(labels: Mapping[str, Mapping[str, Sequence[NgramContribution]]], 
     return _page("What the labels rest on", "\n".join(sections))
 
 
-def _text_section(item: Explanation, *, top: int) -> str:
+def text_section(item: Explanation, *, top: int, title: str | None = None) -> str:
+    """Return the part of a page that shows a text with its words coloured, and its `top` n-grams on either side.
+
+    Args:
+        item: The explanation.
+        top: N-grams on either side.
+        title: Of the part; None takes label and probability.
+    """
     largest = max((abs(value) for _, value in item.words), default=0.0) or 1.0
     words = [_word(word, value, largest) for word, value in item.words]
     if item.second is not None:
@@ -87,7 +94,7 @@ def _text_section(item: Explanation, *, top: int) -> str:
         f"{item.residual:+.4f} residual"
     )
     return (
-        f"<section><h2>{_safe(item.label)}{probability}</h2><p class='words'>{' '.join(words)}</p>"
+        f"<section><h2>{_safe(title or item.label + probability)}</h2><p class='words'>{' '.join(words)}</p>"
         f"<p>{sum_up}</p>{_table([*for_it, *against], 'contribution to the logit')}</section>"
     )
 

@@ -64,7 +64,7 @@ def push(
         if tag is not None:
             api.create_tag(head.id, tag=tag, revision=commit.oid)
     except HfHubHTTPError as error:
-        raise OSError(_explain(error, repo)) from error
+        raise OSError(explain_refusal(error, repo)) from error
     return {
         "repo": head.id,
         "url": str(commit.repo_url),
@@ -135,7 +135,8 @@ def _addition(folder: Path, name: str, *, repo: str) -> CommitOperationAdd:
     return CommitOperationAdd(path_in_repo=name, path_or_fileobj=card.encode())
 
 
-def _explain(error: HfHubHTTPError, repo: str) -> str:
+def explain_refusal(error: HfHubHTTPError, repo: str) -> str:
+    """Return what a refusal of the Hub means to who writes to a repository."""
     status = error.response.status_code
     if status in (401, 403):
         return f"the Hub does not let you write to {repo} ({status}); log in with `hf auth login`, or set HF_TOKEN"

@@ -168,7 +168,7 @@ MOMENTS: dict[str, Callable[[], None]] = {
     "student: before it is published": lambda: after("student_stages", "_remove_training_files"),
     "evaluate: after the report is made": lambda: after("run", "make_report"),
     "evaluate: before the report is copied": lambda: after("stages", "replace_folder", when=_is_report),
-    "save: after the model is written": lambda: after("reporting", "render_card"),
+    "save: after the model is written": lambda: after("reporting", "write_card"),
     "save: before the marker": lambda: after("reporting", "replace_folder"),
     "distil: between the two renames": lambda: between_renames("distil"),
     "save: between the two renames": lambda: between_renames("student"),

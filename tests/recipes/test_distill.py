@@ -160,7 +160,7 @@ def test_test_set_without_labels(launch: Launcher, task: Path, tmp_path: Path) -
     report = run(launch, task, tmp_path, data__test={"path": str(task / "test.jsonl")}, fine_tune__epochs=0)
     assert report["retention"] is None
     assert "accuracy" not in report["student"]
-    assert "|" not in (tmp_path / "run" / "student" / "README.md").read_text(encoding="utf-8")
+    assert "| teacher |" not in (tmp_path / "run" / "student" / "README.md").read_text(encoding="utf-8")
 
 
 def test_head_of_one_output_is_a_regression(launch: Launcher, task: Path, tmp_path: Path) -> None:

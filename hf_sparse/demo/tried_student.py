@@ -1,0 +1,115 @@
+"""A student as the page shows it: its answer to a text, what it rests on, and how long it took."""
+
+import json
+import statistics
+import time
+from html import escape
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+from huggingface_hub import snapshot_download
+
+from hf_sparse.explanation.explain import Explainer
+from hf_sparse.explanation.show import text_section
+from hf_sparse.hub.verify import read_metadata
+from hf_sparse.runtime import NgramClassifier
+
+# No code among them: nothing of a repository is run.
+_FILES: Final = ("*.safetensors", "*.json", "README.md")
+_TIMED_CALLS: Final = 50
+_TOP_NGRAMS: Final = 12
+_MOST_LABELS: Final = 20
+_STYLE: Final = """
+#answer table { border-collapse: collapse; width: 100%; max-width: 36rem; margin: 0.5rem 0 1rem; }
+#answer caption { text-align: left; font-size: 0.9rem; }
+#answer th, #answer td { border: none; border-bottom: 1px solid #8884; padding: 0.25rem 0.6rem; text-align: left; }
+#answer td.number { text-align: right; font-variant-numeric: tabular-nums; width: 6rem; }
+#answer .bar { background: #8884; border-radius: 0.2rem; height: 0.8rem; min-width: 4rem; }
+#answer .bar div { background: #2563eb; border-radius: 0.2rem; height: 100%; }
+#answer .words { overflow-wrap: anywhere; line-height: 1.9; }
+#answer .words span { padding: 0.1em 0.2em; border-radius: 0.2em; color: #111; }
+#answer .for { color: #1a7f37; } #answer .against { color: #b91c1c; }
+.dark #answer .for { color: #4ade80; } .dark #answer .against { color: #fda4af; }
+"""
+
+
+class TriedStudent:
+    """A student and what its folder says of it.
+
+    Args:
+        model: Folder, or repository on the Hub.
+        revision: Branch, tag or commit of the repository.
+
+    Raises:
+        FileNotFoundError: There is no student.
+        ValueError: It cannot be loaded; the message says why.
+    """
+
+    def __init__(self, model: str, *, revision: str | None = None) -> None:
+        is_here = Path(model).is_dir()
+        self.folder = Path(
+            model if is_here else snapshot_download(model, revision=revision, allow_patterns=list(_FILES))
+        )
+        self.name = self.folder.resolve().name if is_here else model
+        self.classifier = NgramClassifier.from_pretrained(self.folder)
+        self.explainer = Explainer(self.folder)
+        report = self.folder / "report.json"
+        self.report: dict[str, Any] = json.loads(report.read_text(encoding="utf-8")) if report.is_file() else {}
+
+    @property
+    def examples(self) -> list[list[str]]:
+        """The examples of the model card, each with as many texts as the student takes."""
+        found = self.report.get("hub", {}).get("examples", [])
+        if not found and (self.folder / "README.md").is_file():
+            try:
+                found = read_metadata(self.folder / "README.md").get("widget") or []
+            except (ValueError, yaml.YAMLError):
+                found = []
+        names = ("text", "text_pair") if self.classifier.sentence_pairs else ("text",)
+        return [[str(example[name]) for name in names] for example in found if all(name in example for name in names)]
+
+    def answer(self, text: str, text_pair: str | None = None) -> str:
+        """Return the answer to a text, or a pair, as HTML: label, probabilities, time and n-grams."""
+        pairs = None if text_pair is None else [text_pair]
+        scores = self.classifier.predict_proba([text], pairs)[0].tolist()
+        parts = [f"<style>{_STYLE}</style>", self._verdict(scores), self._time([text], pairs)]
+        explanation = self.explainer.explain(text, text_pair)
+        if explanation.ngrams:
+            title = f"What speaks for and against {explanation.label}"
+            parts.append(text_section(explanation, top=_TOP_NGRAMS, title=title))
+        else:
+            parts.append("<p>It knows none of the words: this is what it answers to any such text.</p>")
+        return "\n".join(parts)
+
+    def _verdict(self, scores: list[float]) -> str:
+        if self.classifier.problem_type == "regression":
+            return f"<h2>{scores[0]:.4g}</h2>"
+        labels = self.classifier.labels
+        ranked = sorted(zip(labels, scores, strict=True), key=lambda item: -item[1])
+        if self.classifier.problem_type == "multi_label_classification":
+            limits = dict(zip(labels, self.classifier.label_thresholds.tolist(), strict=True))
+            chosen = [label for label, score in ranked if score > limits[label]]
+        else:
+            chosen = [ranked[0][0]]
+        rows = "".join(
+            f"<tr><th scope='row'>{escape(label)}</th><td class='number'>{score:.3f}</td>"
+            f"<td aria-hidden='true'><div class='bar'><div style='width: {100 * score:.1f}%'></div></div></td></tr>"
+            for label, score in ranked[:_MOST_LABELS]
+        )
+        title = escape(", ".join(chosen)) or "none of the labels"
+        return f"<h2 id='label'>{title}</h2><table><caption>probability of each label</caption>{rows}</table>"
+
+    def _time(self, texts: list[str], pairs: list[str] | None) -> str:
+        seconds = []
+        for _ in range(_TIMED_CALLS):
+            started = time.perf_counter()
+            self.classifier.predict_proba(texts, pairs)
+            seconds.append(time.perf_counter() - started)
+        own = f"{1e6 * statistics.median(seconds):,.0f} µs for this text (median of {_TIMED_CALLS} calls, one thread)"
+        speeds = self.report.get("texts_per_second", {})
+        if "teacher" not in speeds:
+            return f"<p id='time'>{own}</p>"
+        words = self.report["speed_conditions"]["mean_words"]
+        teacher = f"its teacher took {1e6 / speeds['teacher']:,.0f} µs a text of {words:.0f} words when measured"
+        return f"<p id='time'>{own}; {teacher} ({escape(self.report['speed_conditions']['teacher'])})</p>"
