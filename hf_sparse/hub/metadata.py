@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from pathlib import PurePath
 from typing import Any, Final
 
-from huggingface_hub import EvalResult, EvalResultEntry, ModelCardData, eval_result_entries_to_yaml
+import yaml
+from huggingface_hub import EvalResult, ModelCardData
 
 # Our names of scores: those of the Hub's metrics, and how they are read.
 _METRICS: Final = {
@@ -51,21 +52,18 @@ def eval_results(report: Mapping[str, Any]) -> dict[str, str]:
     Returns:
         Content by path; empty where the test set is not one of the Hub's, or has no labels.
     """
-    import yaml
-
     dataset = _hub_dataset(report)
     scores = [name for name in _METRICS if name in report["student"]]
     if report["text_set"] != "test" or dataset is None or not scores:
         return {}
     test = report["recipe"]["data"]["test"]
-    entry = EvalResultEntry(
-        dataset_id=dataset,
-        task_id=test.get("name") or "default",
-        value=round(100 * report["student"][scores[0]], 2),
-        notes=f"{_METRICS[scores[0]][1]} in percent, {report['num_texts']['test']} texts, measured by hf-sparse",
-    )
+    entry = {
+        "dataset": {"id": dataset, "task_id": test.get("name") or "default"},
+        "value": round(100 * report["student"][scores[0]], 2),
+        "notes": f"{_METRICS[scores[0]][1]} in percent, {report['num_texts']['test']} texts, measured by hf-sparse",
+    }
     path = f".eval_results/{dataset.replace('/', '--')}.yaml"
-    return {path: yaml.safe_dump(eval_result_entries_to_yaml([entry]), sort_keys=False)}
+    return {path: yaml.safe_dump([entry], sort_keys=False)}
 
 
 def _model_name(report: Mapping[str, Any]) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import yaml
-from huggingface_hub import ModelCard
+from huggingface_hub import ModelCard, parse_eval_result_entries
 
 from hf_sparse.distillation.reporting import format_summary
 from hf_sparse.hub.card import render_card, write_card
@@ -210,6 +210,8 @@ def test_result_for_the_leaderboard_of_a_data_set(tmp_path: Path) -> None:
     (entry,) = yaml.safe_load((tmp_path / ".eval_results" / "org--reviews.yaml").read_text())
     assert entry["dataset"] == {"id": "org/reviews", "task_id": "plain"}
     assert entry["value"] == 91.0
+    (parsed,) = parse_eval_result_entries([entry])
+    assert (parsed.dataset_id, parsed.value) == ("org/reviews", 91.0)
     report["text_set"] = "validation"
     (tmp_path / "report.json").write_text(json.dumps(report))
     assert len(write_card(tmp_path)) == 1
