@@ -107,6 +107,12 @@ COMMANDS: Final = {
         extra="train",
         shown_by="hf_sparse.compression:format_report",
     ),
+    "export": Command(
+        summary="write a student as ONNX, ids in and probabilities out",
+        function="hf_sparse.export:export",
+        extra="onnx",
+        shown_by="hf_sparse.export.convert:format_export",
+    ),
     "bench": Command(
         summary="measure a student against its teacher and others",
         function="hf_sparse.benchmark.bench:bench",

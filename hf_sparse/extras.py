@@ -4,6 +4,7 @@ from importlib.util import find_spec
 
 EXTRAS = {
     "predict": ("jsonargparse", "pyarrow"),
+    "onnx": ("jsonargparse", "onnx", "onnxruntime"),
     "demo": ("gradio", "jinja2", "jsonargparse", "pyarrow"),
     "serve": ("httptools", "orjson", "prometheus_client", "starlette", "uvicorn"),
     "bench": ("matplotlib", "pyarrow"),
