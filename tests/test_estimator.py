@@ -17,6 +17,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.svm import LinearSVC
+from sklearn.utils import estimator_checks
 from transformers import pipeline
 
 from hf_sparse.estimator import SparseNgramClassifier
@@ -139,3 +140,28 @@ def test_quiet(capfd: pytest.CaptureFixture[str]) -> None:
 def test_mistakes(texts: Any, labels: Any, options: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         make().fit(texts, labels, **options)
+
+
+@pytest.mark.parametrize(
+    "check",
+    [
+        "check_estimator_cloneable",
+        "check_estimator_repr",
+        "check_estimator_tags_renamed",
+        "check_get_params_invariance",
+        "check_no_attributes_set_in_init",
+        "check_parameters_default_constructible",
+        "check_set_params",
+        "check_valid_tag_types",
+    ],
+)
+def test_checks_of_scikit_learn(check: str) -> None:
+    """Those that feed no matrices; `check_estimator` leaves the others out for estimators of texts."""
+    getattr(estimator_checks, check)("SparseNgramClassifier", SparseNgramClassifier())
+
+
+def test_check_estimator() -> None:
+    with pytest.warns(match="input") as warned:
+        results = estimator_checks.check_estimator(make(), on_skip=None)
+    assert {result["status"] for result in results} == {"passed"}
+    assert warned
