@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
+from itertools import takewhile
 from typing import Any, Final
 
 
@@ -18,7 +19,8 @@ class Command:
     """A subcommand.
 
     What it does, the function that does it, how its result is shown (None: it has none), and whether what the function
-    cannot do without is given by place or, where a `--config` may hold it, by name.
+    cannot do without is given by place or, where a `--config` may hold it, by name. The options `also_by_place` may
+    follow by place too.
     """
 
     summary: str
@@ -26,9 +28,22 @@ class Command:
     extra: str | None = None
     shown_by: str | None = None
     by_place: bool = True
+    also_by_place: tuple[str, ...] = ()
 
 
 COMMANDS: Final = {
+    "predict": Command(
+        summary="classify a file, or standard input",
+        function="hf_sparse.prediction:predict",
+        extra="predict",
+        also_by_place=("input", "output"),
+    ),
+    "evaluate": Command(
+        summary="score a student, and its teacher, on labelled texts",
+        function="hf_sparse.evaluation.evaluate:evaluate",
+        extra="train",
+        shown_by="hf_sparse.evaluation.evaluate:format_evaluation",
+    ),
     "compress": Command(
         summary="make a student smaller and faster: prune, fold, quantise",
         function="hf_sparse.compression:compress",
@@ -117,10 +132,17 @@ def _run(name: str, command: Command, words: list[str]) -> None:
 
     function = _import(command.function)
     as_json = "--json" in words
-    words = [word for word in words if word != "--json"]
+    words = _with_names([word for word in words if word != "--json"], command.also_by_place)
     result = auto_cli(function, args=words, as_positional=command.by_place, prog=f"hf-sparse {name}")
     if command.shown_by is not None:
         print(json.dumps(result) if as_json else _import(command.shown_by)(result))
+
+
+def _with_names(words: list[str], options: tuple[str, ...]) -> list[str]:
+    """Put their names to options that stand behind the first word without them."""
+    given = list(takewhile(lambda word: word == "-" or not word.startswith("-"), words[1 : 1 + len(options)]))
+    named = [f"--{option}={word}" for option, word in zip(options, given, strict=False)]
+    return [*words[:1], *named, *words[1 + len(given) :]]
 
 
 def _import(place: str) -> Callable[..., Any]:

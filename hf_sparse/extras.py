@@ -3,6 +3,7 @@
 from importlib.util import find_spec
 
 EXTRAS = {
+    "predict": ("jsonargparse", "pyarrow"),
     "serve": ("httptools", "orjson", "prometheus_client", "starlette", "uvicorn"),
     "bench": ("matplotlib", "pyarrow"),
     "cluster": ("datatrove",),

@@ -44,9 +44,10 @@ _FILES: Final = ("config.json", "vocabulary.safetensors", "model*.safetensors", 
 class NgramClassifier:
     """Classifies texts; made by `from_pretrained`. Any number of threads may use one at the same time.
 
-    `labels` are the names of the C labels, `problem_type` is as in the config of any Hugging Face model, and
-    `num_threads` says over how many threads a call spreads its texts. `calibration_temperature` is None where none was
-    fitted; `label_thresholds` (C,) are the probabilities above which a text of a multi-label task has a label.
+    `labels` are the names of the C labels, `problem_type` is as in the config of any Hugging Face model,
+    `sentence_pairs` tells whether texts come in pairs, `num_threads` over how many threads a call spreads its texts.
+    `calibration_temperature` is None where none was fitted; `label_thresholds` (C,) are the probabilities above which
+    a text of a multi-label task has a label.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class NgramClassifier:
             raise ValueError(f"num_threads must be at least 1, got {num_threads}")
         self.num_threads = num_threads
         self._head = Head.from_weights(config, weights)
+        self.sentence_pairs = self._head.sentence_pairs
         self.labels = _labels(config, self._head.num_labels)
         self.problem_type: str = config.get("problem_type") or _PROBLEM_TYPES[0]
         self.calibration_temperature: float | None = config.get("calibration_temperature")
