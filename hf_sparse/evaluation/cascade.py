@@ -13,23 +13,19 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from tqdm.auto import tqdm
 
-from hf_sparse.distillation.recipe import TeacherRecipe
 from hf_sparse.distillation.recipe_data import TextSet
-from hf_sparse.distillation.teacher import TeacherEncoder, labelling_dtype, load_classifier, load_tokenizer
 from hf_sparse.evaluation.calibration import fit_temperature
 from hf_sparse.evaluation.hand_over import Answers, as_columns, choose, curve, hand_over, score_labels
-from hf_sparse.evaluation.labelled_texts import LabelledTexts, Student, label_names, run_problem
+from hf_sparse.evaluation.labelled_texts import LabelledTexts, Student, run_problem
 from hf_sparse.evaluation.plots import plot_cascade
+from hf_sparse.evaluation.teacher import Teacher
 from hf_sparse.extras import require_extra
 from hf_sparse.files import write_json
 from hf_sparse.runtime.cascade import HAND_OVER_RULES, decide, log_probabilities
 
 logger = logging.getLogger(__name__)
 
-_TOKENS_PER_BATCH = 8192
 _TITLES = {
     "teacher": "teacher decides",
     "average": "both decide",
@@ -236,7 +232,7 @@ def _of_files(student: Student, sources: dict[str, TextSet], *, teacher: str | N
     texts = {name: student.read(source) for name, source in sources.items()}
     seconds = None
     if teacher is not None:
-        asked = _Teacher(teacher, student.names, max_length=max_length)
+        asked = Teacher(teacher, student.names, max_length=max_length)
         texts = {name: replace(found, teacher_logits=asked.logits(found)) for name, found in texts.items()}
         test = texts["test"]
         started = time.perf_counter()
@@ -244,35 +240,3 @@ def _of_files(student: Student, sources: dict[str, TextSet], *, teacher: str | N
         own = (time.perf_counter() - started) / len(test.texts)
         seconds = {"student": own, "teacher": asked.seconds / sum(len(found.texts) for found in texts.values())}
     return _Material(student=student, test=texts["test"], validation=texts.get("validation"), seconds=seconds)
-
-
-class _Teacher:
-    """A teacher whose logits come in the order of the student's labels, and the seconds that it has worked."""
-
-    def __init__(self, model: str, names: list[str], *, max_length: int) -> None:
-        recipe = TeacherRecipe(model=model, max_length=max_length)
-        classifier = load_classifier(recipe)
-        own = label_names(classifier.config)
-        if sorted(own) != sorted(names):
-            raise ValueError(
-                f"teacher {model!r} has the labels {', '.join(own)}, but the student has {', '.join(names)}; name the "
-                "teacher that the student was distilled from, or give its logits by teacher_logits"
-            )
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self._columns = [own.index(name) for name in names]
-        self._encoder = TeacherEncoder(
-            classifier,
-            load_tokenizer(recipe),
-            max_length=max_length,
-            tokens_per_batch=_TOKENS_PER_BATCH,
-            device=device,
-            dtype=labelling_dtype("auto", device),
-        )
-        self.seconds = 0.0
-
-    def logits(self, texts: LabelledTexts) -> npt.NDArray[np.float32]:
-        started = time.perf_counter()
-        with tqdm(total=len(texts.texts), desc="teacher", unit=" texts", disable=None) as bar:
-            logits = self._encoder.logits(texts.texts, texts.text_pairs, bar=bar)
-        self.seconds += time.perf_counter() - started
-        return logits[:, self._columns]

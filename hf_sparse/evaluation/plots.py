@@ -1,5 +1,6 @@
 """Pictures of how far a student can be trusted."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,32 @@ def plot_reliability(diagrams: dict[str, Reliability], path: Path) -> None:
     axes.set_xlabel("stated probability")
     axes.set_ylabel("share that is right")
     axes.legend(loc="upper left", fontsize=8)
+    save_figure(figure, path)
+
+
+def plot_confusion(matrix: list[list[int]], labels: Sequence[str], path: Path) -> None:
+    """Draw a confusion matrix: of the texts of each label the share that gets each answer, with their numbers.
+
+    Args:
+        matrix: (C, C) texts, gold labels in rows, answers in columns.
+        labels: Their names.
+        path: Of the picture.
+    """
+    counts = np.array(matrix)
+    shares = counts / np.maximum(1, counts.sum(axis=1, keepdims=True))
+    size = max(4.0, 1.5 + 0.55 * len(labels))
+    figure, axes = new_figure(width=size + 1, height=size)
+    axes.grid(visible=False)
+    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    figure.colorbar(image, label="share of the label's texts", shrink=0.8)
+    places = range(len(labels))
+    axes.set_xticks(places, labels, rotation=90 if len(labels) > 3 else 0)
+    axes.set_yticks(places, labels)
+    for row, column in zip(*np.nonzero(counts), strict=True):
+        colour = "white" if shares[row, column] > 0.5 else "black"
+        axes.text(column, row, f"{counts[row, column]:,}", ha="center", va="center", color=colour, fontsize=7)
+    axes.set_xlabel("answer of the student")
+    axes.set_ylabel("label")
     save_figure(figure, path)
 
 

@@ -130,8 +130,8 @@ class Reader:
                 is_empty = False
             first += len(batch)
         if is_empty:
-            pairs = [] if len(self._wanted) > 1 else None
-            yield JsonRows(texts=[], text_pairs=pairs, lines=[], keys=frozenset())
+            no_pairs: list[str] | None = [] if len(self._wanted) > 1 else None
+            yield JsonRows(texts=[], text_pairs=no_pairs, lines=[], keys=frozenset())
 
     def _object(self, line: bytes, number: int) -> dict[str, Any]:
         """Return the JSON object of a line, with a text for each wanted column.
