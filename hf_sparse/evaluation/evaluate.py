@@ -19,6 +19,7 @@ from hf_sparse.files import write_json
 from hf_sparse.runtime import NgramClassifier
 from hf_sparse.runtime.folder import student_folder
 from hf_sparse.runtime.head import label_thresholds, logit
+from hf_sparse.runtime.pooling import MODES
 
 Array = npt.NDArray[Any]
 
@@ -62,7 +63,7 @@ def evaluate(
     Returns:
         Metrics of `student`; for classifiers `per_label` and `confusion` (rows are gold labels, columns answers; for
         several labels a text a matrix a label) and `calibration`; `texts_per_second`, those of the student by the
-        runtime. With a teacher its metrics as `teacher`, `retention` and `agreement`.
+        runtime, None where it does not serve it. With a teacher its metrics as `teacher`, `retention` and `agreement`.
 
     Raises:
         FileNotFoundError: The student is not there.
@@ -78,7 +79,7 @@ def evaluate(
     asked = None if teacher is None else Teacher(teacher, loaded.names, max_length=max_length)
     logits = loaded.logits(texts.texts, texts.text_pairs)
     report = _measure_student(loaded, texts, logits)
-    report["texts_per_second"] = {"student": _speed(loaded.folder, texts, num_threads=num_threads)}
+    report["texts_per_second"] = {"student": _speed(loaded, texts, num_threads=num_threads)}
     if asked is not None:
         other = asked.logits(texts)
         report["texts_per_second"]["teacher"] = len(texts.texts) / asked.seconds
@@ -147,8 +148,11 @@ def _calibration(student: Student, logits: Array, labels: Array) -> dict[str, fl
     }
 
 
-def _speed(folder: Path, texts: LabelledTexts, *, num_threads: int) -> float:
-    classifier = NgramClassifier.from_pretrained(folder, num_threads=num_threads)
+def _speed(student: Student, texts: LabelledTexts, *, num_threads: int) -> float | None:
+    """Return the texts a second of the runtime, None where it does not serve the student."""
+    if student.model.config.pooling not in MODES:
+        return None
+    classifier = NgramClassifier.from_pretrained(student.folder, num_threads=num_threads)
     sample = texts.texts[:_SPEED_TEXTS]
     pairs = None if texts.text_pairs is None else texts.text_pairs[:_SPEED_TEXTS]
     rates = measure_throughput(
@@ -164,7 +168,8 @@ def format_evaluation(report: dict[str, Any]) -> str:
     for who in ("student", "teacher"):
         if who in report:
             scores = "".join(f"{report[who][name]:>20.4f}" for name in names)
-            lines.append(f"{who:<12}{scores}{report['texts_per_second'][who]:>12,.0f}")
+            speed = report["texts_per_second"][who]
+            lines.append(f"{who:<12}{scores}{'-' if speed is None else format(speed, ',.0f'):>12}")
     if "agreement" in report:
         kept = report["retention"]
         lines.append(f"agreement {report['agreement']:.4f}" + ("" if kept is None else f", retention {kept:.4f}"))
