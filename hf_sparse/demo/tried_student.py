@@ -8,15 +8,13 @@ from pathlib import Path
 from typing import Any, Final
 
 import yaml
-from huggingface_hub import snapshot_download
 
 from hf_sparse.explanation.explain import Explainer
 from hf_sparse.explanation.show import text_section
 from hf_sparse.hub.verify import read_metadata
 from hf_sparse.runtime import NgramClassifier
+from hf_sparse.runtime.folder import student_folder
 
-# No code among them: nothing of a repository is run.
-_FILES: Final = ("*.safetensors", "*.json", "README.md")
 _TIMED_CALLS: Final = 50
 _TOP_NGRAMS: Final = 12
 _MOST_LABELS: Final = 20
@@ -47,11 +45,9 @@ class TriedStudent:
     """
 
     def __init__(self, model: str, *, revision: str | None = None) -> None:
-        is_here = Path(model).is_dir()
-        self.folder = Path(
-            model if is_here else snapshot_download(model, revision=revision, allow_patterns=list(_FILES))
-        )
-        self.name = self.folder.resolve().name if is_here else model
+        # Without its code: nothing of a repository is run.
+        self.folder = student_folder(model, revision=revision)
+        self.name = self.folder.resolve().name if Path(model).is_dir() else model
         self.classifier = NgramClassifier.from_pretrained(self.folder)
         self.explainer = Explainer(self.folder)
         report = self.folder / "report.json"

@@ -50,6 +50,8 @@ def calibrate_student(
     if plot is not None:
         require_extra("bench")
     loaded = Student(Path(student))
+    if loaded.problem_type == "regression":
+        raise ValueError(f"{student} holds a student of a regression: it gives no probabilities")
     found: dict[str, tuple[LabelledTexts, Any]] = {}
     for name, path in (("data", data), ("test", test)):
         if path is not None:

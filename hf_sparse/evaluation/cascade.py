@@ -15,11 +15,11 @@ import numpy as np
 import numpy.typing as npt
 
 from hf_sparse.distillation.recipe_data import TextSet
-from hf_sparse.evaluation.asked_teacher import Teacher
 from hf_sparse.evaluation.calibration import fit_temperature
 from hf_sparse.evaluation.hand_over import Answers, as_columns, choose, curve, hand_over, score_labels
 from hf_sparse.evaluation.labelled_texts import LabelledTexts, Student, run_problem
 from hf_sparse.evaluation.plots import plot_cascade
+from hf_sparse.evaluation.teacher import Teacher
 from hf_sparse.extras import require_extra
 from hf_sparse.files import write_json
 from hf_sparse.runtime.cascade import HAND_OVER_RULES, decide, log_probabilities

@@ -1,144 +1,190 @@
-"""The command `hf-sparse evaluate`: how good a student is on labelled texts, for each label, beside its teacher."""
+"""The command `hf-sparse evaluate`: how good a student is on labelled texts, and beside its teacher."""
 
-import time
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
-from huggingface_hub import snapshot_download
-from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
+import numpy.typing as npt
+from sklearn.metrics import confusion_matrix, multilabel_confusion_matrix, precision_recall_fscore_support
 
 from hf_sparse.distillation.recipe_data import TextSet
-from hf_sparse.evaluation.asked_teacher import Teacher
-from hf_sparse.evaluation.calibration import expected_calibration_error, to_probabilities
+from hf_sparse.evaluation.calibration import Calibration, measure_calibration
 from hf_sparse.evaluation.labelled_texts import LabelledTexts, Student
 from hf_sparse.evaluation.metrics import agreement, predictions_of, retention, score
+from hf_sparse.evaluation.speed import measure_throughput
+from hf_sparse.evaluation.teacher import Teacher
 from hf_sparse.extras import require_extra
 from hf_sparse.files import write_json
+from hf_sparse.runtime import NgramClassifier
+from hf_sparse.runtime.folder import student_folder
+from hf_sparse.runtime.head import label_thresholds, logit
+from hf_sparse.runtime.pooling import MODES
+
+Array = npt.NDArray[Any]
+
+# What the speed is measured on and for.
+_SPEED_TEXTS: Final = 4096
+_SPEED_SECONDS: Final = 0.5
 
 
 def evaluate(
     student: str,
     *,
     data: str,
-    teacher: str | None = None,
-    revision: str | None = None,
     text_column: str = "text",
     text_pair_column: str | None = None,
     label_column: str = "label",
     limit: int | None = None,
+    teacher: str | None = None,
     max_length: int = 256,
+    revision: str | None = None,
+    num_threads: int = 1,
     output: str | None = None,
     plot: str | None = None,
 ) -> dict[str, Any]:
-    """Score a student on labelled texts, and its teacher on the same.
+    """Score a student, and its teacher if one is named, on labelled texts.
 
     Args:
-        student: Folder of the student, or its repository on the Hub.
-        data: Parquet, CSV or JSON Lines of labelled texts.
-        teacher: Folder or Hub id of the teacher; without it the student is scored alone.
-        revision: Branch, tag or commit of the student's repository.
+        student: Folder of a student, or its repository on the Hub.
+        data: Parquet, CSV, TSV or JSON Lines of labelled texts.
         text_column: Column of the texts.
         text_pair_column: Column of their partners, for a student of sentence pairs.
-        label_column: Column of the labels: ids or names, lists of those for a multi-label student.
+        label_column: Column of the labels: ids or names, lists of those for a student of several labels a text,
+            numbers for one of regression.
         limit: How many rows to read.
+        teacher: Folder or Hub id of the teacher.
         max_length: Tokens that the teacher reads of a text.
-        output: JSON file to write the result to as well.
-        plot: Picture of which label is taken for which, for a student of one label a text.
+        revision: Branch, tag or commit of the student's repository.
+        num_threads: Over how many threads texts are spread when the speed is measured.
+        output: File for the result as JSON.
+        plot: File for a picture of the confusion matrix, of a student of one label a text.
 
     Returns:
-        `num_texts`, `student` (the scores, calibration errors and texts a second), `labels` (precision, recall, F1 and
-        number of texts of each), `confusion` (a row for each gold label, for students of one label a text), and with
-        a teacher its scores, `retention` and `agreement`.
+        Metrics of `student`; for classifiers `per_label` and `confusion` (rows are gold labels, columns answers; for
+        several labels a text a matrix a label) and `calibration`; `texts_per_second`, those of the student by the
+        runtime, None where it does not serve it. With a teacher its metrics as `teacher`, `retention` and `agreement`.
 
     Raises:
-        FileNotFoundError: The student's folder is not there.
+        FileNotFoundError: The student is not there.
         ValueError: Texts, labels or teacher do not fit the student.
     """
+    loaded = Student(student_folder(student, revision=revision))
     if plot is not None:
         require_extra("bench")
-    loaded = Student(Path(student) if Path(student).is_dir() else Path(snapshot_download(student, revision=revision)))
-    source = TextSet(
-        path=data,
-        text_column=text_column,
-        text_pair_column=text_pair_column,
-        label_column=label_column,
-        limit=limit,
-    )
-    texts = loaded.read(source)
-    if teacher is not None:
-        asked = Teacher(teacher, loaded.names, max_length=max_length)
-        texts = replace(texts, teacher_logits=asked.logits(texts))
-    report = measure(loaded, texts)
+        if loaded.problem_type != "single_label_classification":
+            raise ValueError(f"plot draws students of one label a text, but {student} is one of {loaded.problem_type}")
+    columns = {"text_pair_column": text_pair_column, "label_column": label_column, "limit": limit}
+    texts = loaded.read(TextSet(path=data, text_column=text_column, **columns))  # type: ignore[arg-type]
+    asked = None if teacher is None else Teacher(teacher, loaded.names, max_length=max_length)
+    logits = loaded.logits(texts.texts, texts.text_pairs)
+    report = _measure_student(loaded, texts, logits)
+    report["texts_per_second"] = {"student": _speed(loaded, texts, num_threads=num_threads)}
+    if asked is not None:
+        other = asked.logits(texts)
+        report["texts_per_second"]["teacher"] = len(texts.texts) / asked.seconds
+        report["teacher"] = {"model": teacher, **score(other, texts.labels, problem_type=loaded.problem_type)}
+        report["retention"] = retention(report["student"], report["teacher"], problem_type=loaded.problem_type)
+        report["agreement"] = agreement(_decided(loaded, logits), other, problem_type=loaded.problem_type)
     if output is not None:
         write_json(Path(output), report)
     if plot is not None:
-        _plot(report, loaded.names, Path(plot))
+        from hf_sparse.evaluation.plots import plot_confusion
+
+        plot_confusion(report["confusion"], loaded.names, Path(plot))
     return report
 
 
-def measure(student: Student, texts: LabelledTexts) -> dict[str, Any]:
-    """Return what `evaluate` does."""
-    problem_type, labels = student.problem_type, texts.labels
-    started = time.perf_counter()
-    logits = student.logits(texts.texts, texts.text_pairs)
-    seconds = time.perf_counter() - started
-    scores: dict[str, Any] = score(logits, labels, problem_type=problem_type)
-    several = problem_type == "multi_label_classification"
-    temperature = student.model.config.calibration_temperature
-    for name, divisor in (("ece", 1.0), ("ece_calibrated", temperature)):
-        if divisor is not None:
-            probabilities = to_probabilities(logits, temperature=divisor, is_multi_label=several)
-            scores[name] = expected_calibration_error(probabilities, labels)
-    found = predictions_of(logits, problem_type=problem_type)
+def _measure_student(student: Student, texts: LabelledTexts, logits: Array) -> dict[str, Any]:
+    problem_type, decided = student.problem_type, _decided(student, logits)
     report: dict[str, Any] = {
+        "problem_type": problem_type,
+        "labels": student.names,
         "num_texts": len(texts.texts),
-        "student": scores | {"texts_per_second": len(texts.texts) / seconds},
-        "labels": _by_label(found, labels, student.names),
+        "student": score(decided, texts.labels, problem_type=problem_type),
     }
-    if not several:
-        report["confusion"] = confusion_matrix(labels, found, labels=range(len(student.names))).tolist()
-    if texts.teacher_logits is not None:
-        own = score(texts.teacher_logits, labels, problem_type=problem_type)
-        report["teacher"] = own
-        report["retention"] = retention(scores, own, problem_type=problem_type)
-        report["agreement"] = agreement(logits, texts.teacher_logits, problem_type=problem_type)
+    if problem_type != "regression":
+        found = predictions_of(decided, problem_type=problem_type)
+        report["per_label"] = _per_label(found, texts.labels, student.names)
+        report["confusion"] = _confusion(found, texts.labels, len(student.names))
+        report["calibration"] = _calibration(student, logits, texts.labels)
     return report
+
+
+def _decided(student: Student, logits: Array) -> Array:
+    """Return logits (B, C) that are above 0 where a text has a label by the student's thresholds; else as they are."""
+    if student.problem_type != "multi_label_classification":
+        return logits
+    shifted: Array = logits - logit(label_thresholds(student.model.config.to_dict(), len(student.names)))
+    return shifted
+
+
+def _per_label(found: Array, labels: Array, names: Sequence[str]) -> dict[str, dict[str, float | int]]:
+    measured = precision_recall_fscore_support(labels, found, labels=range(len(names)), zero_division=0.0)
+    kinds = ("precision", "recall", "f1", "support")
+    return {
+        name: dict(zip(kinds, (*map(float, values[:3]), int(values[3])), strict=True))
+        for name, values in zip(names, np.stack(measured, axis=1).tolist(), strict=True)
+    }
+
+
+def _confusion(found: Array, labels: Array, num_labels: int) -> Any:
+    if found.ndim == 2:
+        return multilabel_confusion_matrix(labels, found).tolist()
+    return confusion_matrix(labels, found, labels=range(num_labels)).tolist()
+
+
+def _calibration(student: Student, logits: Array, labels: Array) -> dict[str, float | None]:
+    """Return calibration error and log-likelihood as they are and, if the student has one, by its temperature."""
+    temperature = student.model.config.calibration_temperature
+    found = measure_calibration(logits, labels, Calibration(temperature=temperature or 1.0, thresholds=None))
+    known = {name: found[f"{name}_after"] if temperature is not None else None for name in ("ece", "nll")}
+    return {
+        "temperature": temperature,
+        "ece": found["ece_before"],
+        "ece_calibrated": known["ece"],
+        "nll": found["nll_before"],
+        "nll_calibrated": known["nll"],
+    }
+
+
+def _speed(student: Student, texts: LabelledTexts, *, num_threads: int) -> float | None:
+    """Return the texts a second of the runtime, None where it does not serve the student."""
+    if student.model.config.pooling not in MODES:
+        return None
+    classifier = NgramClassifier.from_pretrained(student.folder, num_threads=num_threads)
+    sample = texts.texts[:_SPEED_TEXTS]
+    pairs = None if texts.text_pairs is None else texts.text_pairs[:_SPEED_TEXTS]
+    rates = measure_throughput(
+        {"student": lambda some: classifier.predict_proba(some, pairs)}, sample, seconds=_SPEED_SECONDS
+    )
+    return rates["student"].median
 
 
 def format_evaluation(report: dict[str, Any]) -> str:
-    """Return the scores as tables for people."""
-    names = [name for name in report["student"] if name != "texts_per_second"]
-    lines = [f"{report['num_texts']:,} texts, {report['student']['texts_per_second']:,.0f} texts a second"]
-    who = [name for name in ("student", "teacher") if name in report]
-    lines.append(f"{'':<18}" + "".join(f"{name:>10}" for name in who))
-    for name in names:
-        cells = [f"{report[one][name]:>10.4f}" if name in report[one] else f"{'':>10}" for one in who]
-        lines.append(f"{name.replace('_', ' '):<18}" + "".join(cells))
-    if "teacher" in report:
-        kept = "" if report["retention"] is None else f"retention {report['retention']:.4f}, "
-        lines.append(f"{kept}agreement {report['agreement']:.4f}")
-    width = max(5, *map(len, report["labels"]))
-    lines += ["", f"{'label':<{width}}{'precision':>11}{'recall':>8}{'f1':>8}{'texts':>9}"]
-    for label, row in report["labels"].items():
-        figures = f"{row['precision']:>11.4f}{row['recall']:>8.4f}{row['f1']:>8.4f}{row['num_texts']:>9,}"
-        lines.append(f"{label:<{width}}{figures}")
+    """Return the report as a table for people."""
+    names = list(report["student"])
+    lines = [f"{'':<12}" + "".join(f"{name.replace('_', ' '):>20}" for name in names) + f"{'texts/s':>12}"]
+    for who in ("student", "teacher"):
+        if who in report:
+            scores = "".join(f"{report[who][name]:>20.4f}" for name in names)
+            speed = report["texts_per_second"][who]
+            lines.append(f"{who:<12}{scores}{'-' if speed is None else format(speed, ',.0f'):>12}")
+    if "agreement" in report:
+        kept = report["retention"]
+        lines.append(f"agreement {report['agreement']:.4f}" + ("" if kept is None else f", retention {kept:.4f}"))
+    if "per_label" in report:
+        lines += ["", *_format_labels(report["per_label"])]
+        found = report["calibration"]
+        calibrated = "not calibrated" if found["temperature"] is None else f"calibrated {found['ece_calibrated']:.4f}"
+        lines += ["", f"calibration error {found['ece']:.4f}, {calibrated}; {report['num_texts']:,} texts"]
     return "\n".join(lines)
 
 
-def _by_label(found: Any, labels: Any, names: Sequence[str]) -> dict[str, dict[str, float]]:
-    columns = precision_recall_fscore_support(labels, found, labels=range(len(names)), zero_division=0.0)
-    return {
-        name: {"precision": float(row[0]), "recall": float(row[1]), "f1": float(row[2]), "num_texts": int(row[3])}
-        for name, row in zip(names, zip(*columns, strict=True), strict=True)
-    }
-
-
-def _plot(report: dict[str, Any], names: Sequence[str], path: Path) -> None:
-    from hf_sparse.evaluation.plots import plot_confusion
-
-    if "confusion" not in report:
-        raise ValueError("a student of several labels a text takes none for another; leave out plot")
-    plot_confusion(np.array(report["confusion"]), names, path)
+def _format_labels(per_label: dict[str, dict[str, float | int]]) -> list[str]:
+    width = max(12, *(len(name) + 2 for name in per_label))
+    lines = [f"{'':<{width}}{'precision':>10}{'recall':>10}{'f1':>10}{'support':>10}"]
+    for name, found in per_label.items():
+        shares = "".join(f"{found[kind]:>10.4f}" for kind in ("precision", "recall", "f1"))
+        lines.append(f"{name:<{width}}{shares}{found['support']:>10,}")
+    return lines

@@ -48,7 +48,6 @@ class Student:
 
     Raises:
         FileNotFoundError: There is no config.json in it.
-        ValueError: It has no labels to be right or wrong about.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -60,8 +59,8 @@ class Student:
         config = self.model.config
         self.problem_type: ProblemType = config.problem_type or "single_label_classification"
         self.names = label_names(config)
-        if self.problem_type == "regression" or (len(self.names) < 2 and self.problem_type.startswith("single")):
-            raise ValueError(f"{folder} holds a student of a regression: it gives no probabilities")
+        if len(self.names) < 2 and self.problem_type == "single_label_classification":
+            self.problem_type = "regression"  # as transformers takes a head of one output
 
     def read(self, source: TextSet) -> LabelledTexts:
         """Read labelled texts from files; a label is one of the student's names, or its id.

@@ -32,28 +32,29 @@ def plot_reliability(diagrams: dict[str, Reliability], path: Path) -> None:
     save_figure(figure, path)
 
 
-def plot_confusion(counts: Any, names: Sequence[str], path: Path) -> None:
-    """Draw which label is taken for which.
+def plot_confusion(matrix: list[list[int]], labels: Sequence[str], path: Path) -> None:
+    """Draw a confusion matrix: of the texts of each label the share that gets each answer, with their numbers.
 
     Args:
-        counts: Texts (C, C), a row for each gold label, a column for each answer.
-        names: Of the labels.
+        matrix: (C, C) texts, gold labels in rows, answers in columns.
+        labels: Their names.
         path: Of the picture.
     """
-    size = 3 + 0.35 * len(names)
-    figure, axes = new_figure(width=size + 1, height=size)
+    counts = np.array(matrix)
     shares = counts / np.maximum(1, counts.sum(axis=1, keepdims=True))
-    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    size = max(4.0, 1.5 + 0.55 * len(labels))
+    figure, axes = new_figure(width=size + 1, height=size)
     axes.grid(visible=False)
-    axes.set_xticks(range(len(names)), names, rotation=90)
-    axes.set_yticks(range(len(names)), names)
-    if len(names) <= 12:  # numbers are legible up to there
-        for row, column in np.ndindex(*counts.shape):
-            colour = "white" if shares[row, column] > 0.5 else "black"
-            axes.text(column, row, str(counts[row, column]), ha="center", va="center", color=colour, fontsize=8)
-    axes.set_xlabel("answer")
+    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    figure.colorbar(image, label="share of the label's texts", shrink=0.8)
+    places = range(len(labels))
+    axes.set_xticks(places, labels, rotation=90 if len(labels) > 3 else 0)
+    axes.set_yticks(places, labels)
+    for row, column in zip(*np.nonzero(counts), strict=True):
+        colour = "white" if shares[row, column] > 0.5 else "black"
+        axes.text(column, row, f"{counts[row, column]:,}", ha="center", va="center", color=colour, fontsize=7)
+    axes.set_xlabel("answer of the student")
     axes.set_ylabel("label")
-    figure.colorbar(image, label="share of the label's texts")
     save_figure(figure, path)
 
 

@@ -7,15 +7,14 @@ from typing import Any, Final
 
 import numpy as np
 import onnx
-from huggingface_hub import snapshot_download
 
 from hf_sparse.export.classifier import MODEL_FILE, OnnxClassifier
 from hf_sparse.export.graph import OPSET, StudentGraph
 from hf_sparse.files import replace_folder, write_json
+from hf_sparse.runtime.folder import student_folder
 from hf_sparse.runtime.weights import check_weights, map_weights
 from hf_sparse.student import SparseNgramForSequenceClassification, SparseNgramTokenizer
 
-_FILES: Final = ("config.json", "*.safetensors", "*.index.json", "tokenizer_config.json")
 _COPIED: Final = ("config.json", "tokenizer_config.json", "vocabulary.safetensors")
 _EXTERNAL_ABOVE: Final = 1_500_000_000  # bytes; a protobuf holds 2 GiB
 _EXTERNAL_SMALLEST: Final = 1024
@@ -50,12 +49,7 @@ def export(
         FileExistsError: The output exists.
         ValueError: The student does not load, or ONNX Runtime answers differently.
     """
-    source = Path(model)
-    if not source.is_dir():
-        source = Path(snapshot_download(model, revision=revision, allow_patterns=list(_FILES)))
-    if not (source / "config.json").is_file():
-        raise FileNotFoundError(f"there is no config.json in {model!r}: it is not a student")
-    target = Path(output)
+    source, target = student_folder(model, revision=revision), Path(output)
     if target.exists() and not overwrite:
         raise FileExistsError(f"{output} exists already: remove it, name another output, or say overwrite")
     partial = target.with_name(f".{target.name}.partial")

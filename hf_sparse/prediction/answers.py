@@ -12,7 +12,8 @@ from hf_sparse.runtime.head import logit, probabilities
 from hf_sparse.runtime.jit import Floats
 
 # One name a text, several, one number (B,), or several.
-Values: TypeAlias = Sequence[str] | Sequence[list[str]] | Floats | list[Floats]
+Values: TypeAlias = list[str] | list[list[str]] | Floats | list[Floats]
+Answers: TypeAlias = Mapping[str, Values]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +52,7 @@ class AnswerForm:
 
 def answer(
     classifier: NgramClassifier, texts: Sequence[str], text_pairs: Sequence[str] | None, form: AnswerForm
-) -> Mapping[str, Values]:
+) -> Answers:
     """Return the answers to B texts, or pairs, as columns by name."""
     logits = classifier.predict_logits(texts, text_pairs)
     scaled = logits

@@ -57,7 +57,7 @@ def as_array(values: Sequence[Any] | np.ndarray[Any, Any], kind: "pa.DataType | 
         except UnicodeEncodeError:
             values = [without_surrogates(value) if isinstance(value, str) else value for value in values]
             found = pa.array(values)
-    except pa.ArrowException as error:  # not all of these are ValueErrors
+    except (pa.ArrowException, OverflowError) as error:  # not all of these are ValueErrors
         raise ValueError(str(error)) from error
     # Nothing but None, or empty lists, says nothing about a type.
     if pa.types.is_null(found.type):

@@ -40,8 +40,9 @@ def predict(
 ) -> int:
     """Classify the texts of a file, or of standard input, row by row and in constant memory.
 
-    `label` and `score` are added to the columns of each row; a student of regression gives a `score` alone. Input and
-    output may be given by place: `hf-sparse predict STUDENT INPUT OUTPUT`. A missing text (null) is an empty one.
+    `label` and `score` are added to the columns of each row; a student of regression gives a `score` alone. `input`
+    and `output` may be given by place: `hf-sparse predict STUDENT INPUT OUTPUT`. A text
+    that is null is an empty one.
 
     Args:
         student: Folder of a student, or its repository on the Hub.

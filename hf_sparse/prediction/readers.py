@@ -12,23 +12,24 @@ import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from importlib import import_module
-from importlib.util import find_spec
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, BinaryIO, Final, TypeVar, cast
 
 from hf_sparse.prediction.formats import DELIMITERS, STANDARD, Format, is_compressed
 from hf_sparse.prediction.rows import ArrowRows, ColumnRows, JsonRows, Rows
 
-parse_json: Callable[[str], Any] = json.loads
-if find_spec("orjson") is not None:  # three times as fast
-    parse_json = import_module("orjson").loads
+try:
+    import orjson as quick_json  # three times as fast
+except ImportError:
+    quick_json = json  # type: ignore[misc]
 
 Item = TypeVar("Item")
 
 # A batch ends when its texts have this many bytes, so that long ones do not fill the memory.
 _BATCH_BYTES: Final = 1 << 23
+# Rows between two looks at that.
+_PIECE: Final = 64
 _BUFFER_BYTES: Final = 1 << 20
 _LARGEST_FIELD: Final = 2**31 - 1
 
@@ -101,7 +102,7 @@ class Reader:
                 yield file
 
     def _txt(self, lines: Iterator[bytes]) -> Iterator[Rows]:
-        for batch in self._batches(lines, len):
+        for batch in self._batches(lines, _lengths):
             texts = self._decode(b"".join(batch)).split("\n")
             if not texts[-1]:
                 texts.pop()
@@ -110,32 +111,47 @@ class Reader:
             yield ColumnRows(texts=texts, values={self._wanted[0]: texts})
 
     def _jsonl(self, lines: Iterator[bytes]) -> Iterator[Rows]:
-        numbered = ((number, line) for number, line in enumerate(map(bytes.strip, lines), 1) if line)
-        for batch in self._batches(numbered, lambda item: len(item[1])):
-            decoded: list[str] = []
-            sides: list[list[str]] = []
-            keys: set[str] = set()
-            for number, line in batch:
-                try:
-                    decoded.append(line.decode())
-                    row = _parse(decoded[-1])
-                    sides.append(self._texts_of(row))
-                except (ValueError, RecursionError) as error:
-                    raise ValueError(f"line {number:,} of {self._name}: {error}") from error
-                keys.update(row)
-            texts, *pairs = map(list, zip(*sides, strict=True)) if sides else [[] for _ in self._wanted]
-            yield JsonRows(texts=texts, text_pairs=pairs[0] if pairs else None, lines=decoded, keys=frozenset(keys))
+        first, is_empty = 1, True
+        for batch in self._batches(map(bytes.strip, lines), _lengths):
+            full = [line for line in batch if line]
+            try:
+                objects = list(map(quick_json.loads, full))
+                sides = [[row[name] for row in objects] for name in self._wanted]
+                is_done = all(all(map(str.__instancecheck__, side)) for side in sides)
+            except (ValueError, LookupError, TypeError, RecursionError):
+                is_done = False
+            if not is_done:
+                objects = [self._object(line, number) for number, line in enumerate(batch, first) if line]
+                sides = [[row[name] for row in objects] for name in self._wanted]
+            if full:
+                keys = frozenset[str]().union(*objects)
+                decoded = b"\n".join(full).decode().split("\n")
+                yield JsonRows(texts=sides[0], text_pairs=sides[1] if sides[1:] else None, lines=decoded, keys=keys)
+                is_empty = False
+            first += len(batch)
+        if is_empty:
+            no_pairs: list[str] | None = [] if len(self._wanted) > 1 else None
+            yield JsonRows(texts=[], text_pairs=no_pairs, lines=[], keys=frozenset())
 
-    def _texts_of(self, row: dict[str, Any]) -> list[str]:
-        """Return the text of a JSON object, and that of its partner."""
-        self._require_columns(row)
-        texts = [row[name] for name in self._wanted]
-        for index, text in enumerate(texts):
-            if text is None:
-                texts[index] = ""
-            elif not isinstance(text, str):
-                raise ValueError(f"column {self._wanted[index]!r} holds {text!r:.50}, which is no text")
-        return texts
+    def _object(self, line: bytes, number: int) -> dict[str, Any]:
+        """Return the JSON object of a line, with a text for each wanted column.
+
+        Raises:
+            ValueError: It is none, or has no such text.
+        """
+        try:
+            row = _parse(line.decode())
+            self._require_columns(row)
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"line {number:,} of {self._name}: {error}") from error
+        for name in self._wanted:
+            if row[name] is None:
+                row[name] = ""
+            elif not isinstance(row[name], str):
+                raise ValueError(
+                    f"line {number:,} of {self._name}: column {name!r} holds {row[name]!r:.50}, which is no text"
+                )
+        return row
 
     def _csv(self, lines: Iterator[bytes]) -> Iterator[Rows]:
         csv.field_size_limit(_LARGEST_FIELD)
@@ -146,7 +162,9 @@ class Reader:
                 raise ValueError(f"{self._name} is empty: its first line must name the columns")
             self._check_names(header)
             places = [header.index(name) for name in self._wanted]
-            for batch in self._batches(self._whole(rows, len(header)), lambda row: sum(map(len, row))):
+            for batch in self._batches(
+                self._whole(rows, len(header)), lambda rows: map(len, chain.from_iterable(rows))
+            ):
                 yield self._csv_rows(header, batch, places)
         except csv.Error as error:
             raise ValueError(f"line {rows.line_num:,} of {self._name}: {error}") from error
@@ -221,21 +239,27 @@ class Reader:
             self.num_replaced += text.count("\ufffd") - raw.count("\ufffd".encode())
             return text
 
-    def _batches(self, items: Iterable[Item], size: Callable[[Item], int]) -> Iterator[list[Item]]:
+    def _batches(self, items: Iterator[Item], lengths: Callable[[list[Item]], Iterable[int]]) -> Iterator[list[Item]]:
         """Yield one batch at least."""
-        batch: list[Item] = []
-        left, room = self._batch_size, _BATCH_BYTES
         is_first = True
-        for item in items:
-            batch.append(item)
-            left -= 1
-            room -= size(item)
-            if not left or room <= 0:
+        while True:
+            batch: list[Item] = []
+            room = _BATCH_BYTES
+            while len(batch) < self._batch_size and room > 0:
+                piece = list(islice(items, min(_PIECE, self._batch_size - len(batch))))
+                if not piece:
+                    break
+                batch += piece
+                room -= sum(lengths(piece))
+            if batch or is_first:
                 yield batch
-                batch, is_first = [], False
-                left, room = self._batch_size, _BATCH_BYTES
-        if batch or is_first:
-            yield batch
+            if not batch:
+                return
+            is_first = False
+
+
+def _lengths(lines: list[bytes]) -> Iterable[int]:
+    return map(len, lines)
 
 
 def _without_bom(lines: Iterable[bytes]) -> Iterator[bytes]:
@@ -246,12 +270,9 @@ def _without_bom(lines: Iterable[bytes]) -> Iterator[bytes]:
 
 def _parse(line: str) -> dict[str, Any]:
     try:
-        found = parse_json(line)
-    except ValueError:
-        try:
-            found = json.loads(line)  # takes lone surrogates and NaN too
-        except json.JSONDecodeError as error:
-            raise ValueError(f"this is no JSON: {error.msg} at character {error.pos + 1:,}") from error
+        found = json.loads(line)  # takes lone surrogates and NaN, unlike orjson
+    except json.JSONDecodeError as error:
+        raise ValueError(f"this is no JSON: {error.msg} at character {error.pos + 1:,}") from error
     if not isinstance(found, dict):
         raise ValueError(f"a line must be a JSON object, this is a {type(found).__name__}")
     return found

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, TypeAlias, cast
 
 from hf_sparse.files import whole_file
-from hf_sparse.prediction.answers import Values
+from hf_sparse.prediction.answers import Answers
 from hf_sparse.prediction.encoding import as_array, as_fields, as_json, encode_text
 from hf_sparse.prediction.formats import DELIMITERS, STANDARD, Format, is_compressed
 from hf_sparse.prediction.rows import ArrowRows, JsonRows, Rows
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 # Takes rows, None where only the answers are to be written, and the answers.
-Write: TypeAlias = Callable[[Rows | None, Mapping[str, Values]], None]
+Write: TypeAlias = Callable[[Rows | None, Answers], None]
 
 # Parquet is compressed and read by groups of rows, which must not be small.
 _GROUP_ROWS: Final = 1 << 17
@@ -48,7 +48,7 @@ def open_writer(path: str, format: Format) -> Iterator[Write]:
     encode = encode_labels if format == "txt" else encode_jsonl if format == "jsonl" else CsvLines(DELIMITERS[format])
     with _open(path) as file:
 
-        def write(rows: Rows | None, answers: Mapping[str, Values]) -> None:
+        def write(rows: Rows | None, answers: Answers) -> None:
             file.write(encode(rows, answers))
             file.flush()
 
@@ -60,15 +60,15 @@ def _open(path: str) -> Iterator[BinaryIO]:
     if path == STANDARD:
         yield sys.stdout.buffer
         return
-    with whole_file(Path(path)) as temporary, _new_file(temporary, is_compressed(path)) as file:
-        yield file
+    with whole_file(Path(path)) as temporary, temporary.open("wb") as file:
+        if is_compressed(path):
+            with gzip.GzipFile(Path(path).stem, "wb", 6, file) as packed:
+                yield cast("BinaryIO", packed)
+        else:
+            yield file
 
 
-def _new_file(path: Path, compress: bool) -> BinaryIO:
-    return cast("BinaryIO", gzip.open(path, "wb", 6)) if compress else path.open("wb")
-
-
-def encode_labels(rows: Rows | None, answers: Mapping[str, Values]) -> bytes:
+def encode_labels(rows: Rows | None, answers: Answers) -> bytes:
     """Return the labels of texts, a line a text; several are separated by tabs. A regression gives its numbers."""
     found = next(iter(answers.values()))
     is_listed = isinstance(found, list) and bool(found) and not isinstance(found[0], str)
@@ -76,14 +76,14 @@ def encode_labels(rows: Rows | None, answers: Mapping[str, Values]) -> bytes:
     return encode_text("".join([f"{line}\n" for line in lines]))
 
 
-def encode_jsonl(rows: Rows | None, answers: Mapping[str, Values]) -> bytes:
+def encode_jsonl(rows: Rows | None, answers: Answers) -> bytes:
     """Return rows with their answers as lines of JSON; what was read as such is kept character by character."""
     columns: Mapping[str, Any] = answers
     heads: Sequence[str] = []
     if isinstance(rows, JsonRows):
         heads = [line[:-1] for line in rows.lines]
     elif rows is not None:
-        columns = dict(rows.columns()) | dict(answers)
+        columns = {**rows.columns(), **answers}
     members = ", ".join(f"{encode_string(name)}: %s".replace("%", "%%", name.count("%")) for name in columns)
     template = f"{', ' if heads else '{'}{members}}}\n"
     tails = map(
@@ -105,9 +105,9 @@ class CsvLines:
         self._delimiter = delimiter
         self._names: list[str] = []
 
-    def __call__(self, rows: Rows | None, answers: Mapping[str, Values]) -> bytes:
+    def __call__(self, rows: Rows | None, answers: Answers) -> bytes:
         """Return the lines of a batch."""
-        columns: Mapping[str, Any] = answers if rows is None else dict(rows.columns()) | dict(answers)
+        columns = {**({} if rows is None else rows.columns()), **answers}
         lines: list[Sequence[str]] = []
         if not self._names:
             self._names = list(columns)
@@ -136,7 +136,7 @@ class ParquetTable:
         self._batches: list[pa.RecordBatch] = []
         self._file: Any = None
 
-    def write(self, rows: Rows | None, answers: Mapping[str, Values]) -> None:
+    def write(self, rows: Rows | None, answers: Answers) -> None:
         """Add a batch.
 
         Raises:

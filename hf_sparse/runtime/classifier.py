@@ -13,6 +13,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from hf_sparse.runtime.folder import student_folder
 from hf_sparse.runtime.head import Head, label_thresholds, logit, probabilities
 from hf_sparse.runtime.jit import Floats, Ids, Offsets
 from hf_sparse.runtime.kernel import CompiledExtractor, build_tables
@@ -38,7 +39,6 @@ _FEWEST_TEXTS: Final = 16
 _WAVE_BATCHES: Final = 8
 _FORMAT_VERSION: Final = 1
 _PROBLEM_TYPES: Final = ("single_label_classification", "multi_label_classification", "regression")
-_FILES: Final = ("config.json", "vocabulary.safetensors", "model*.safetensors", "model.safetensors.index.json")
 
 
 class NgramClassifier:
@@ -94,15 +94,7 @@ class NgramClassifier:
             FileNotFoundError: A file is missing.
             ValueError: The folder does not hold a student that the runtime can serve; the message says why.
         """
-        folder = Path(folder_or_repo)
-        if not folder.is_dir():
-            if str(folder_or_repo).count("/") > 1 or str(folder_or_repo).startswith((".", "~", "/")):
-                raise FileNotFoundError(f"there is no folder {folder_or_repo}")
-            from huggingface_hub import snapshot_download
-
-            folder = Path(snapshot_download(str(folder_or_repo), revision=revision, allow_patterns=list(_FILES)))
-        if not (folder / "config.json").is_file():
-            raise FileNotFoundError(f"there is no config.json in {folder}: it is not the folder of a student")
+        folder = student_folder(folder_or_repo, revision=revision)
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         _check_config(config, folder)
         vocabulary = NgramVocabulary.load(folder)

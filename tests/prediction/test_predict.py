@@ -1,271 +1,393 @@
-"""Files are classified as the pipeline classifies texts, row by row, whatever they hold."""
+"""Files are classified as the student classifies their texts one by one, whatever is read and written."""
 
 import csv
 import gzip
-import io
 import json
-import os
-import shutil
-import signal
-import subprocess
-import sys
-import time
-from collections.abc import Callable
+import logging
+from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from transformers import pipeline
 
-from hf_sparse.prediction import predict
+from hf_sparse import cli
+from hf_sparse.prediction import predict, readers
 from hf_sparse.runtime import NgramClassifier
 from hf_sparse.student import SparseNgramTextClassificationPipeline, SparseNgramTokenizer
-from tests.conftest import ModelFactory
+from tests.conftest import LABELS, WORDS, ModelFactory
+from tests.texts import ANY_TEXT
 
-ROOT = Path(__file__).parents[2]
-TEXTS = [
-    "good film",
-    "a bad , bad film !",
-    "",
-    "007",
-    'say "film"',
-    "two\nlines",
-    "tab\there",
-    "中文 😀",
-    "a, b",
-    "x\r\ny",
-]
+RANDOM = np.random.default_rng(0)
+TEXTS = [" ".join(RANDOM.choice(WORDS, RANDOM.integers(0, 9))) for _ in range(57)]
+FORMATS = ("txt", "jsonl", "csv", "tsv", "parquet")
+FIT_FOR_A_LINE = ANY_TEXT.map(lambda text: text.replace("\n", " ").removesuffix("\r"))
+QUICK = settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
-@pytest.fixture(scope="module")
-def classifier(student_folder: Path) -> NgramClassifier:
-    return NgramClassifier.from_pretrained(student_folder)
-
-
-def write(path: Path, rows: list[dict[str, Any]]) -> Path:
-    if path.suffix == ".parquet":
-        pq.write_table(pa.Table.from_pylist(rows), path)
+def write_columns(path: Path, columns: dict[str, Sequence[Any]]) -> Path:
+    """Write a file, in the format that its name ends with, without the code under test."""
+    rows = list(zip(*columns.values(), strict=True))
+    if path.suffix == ".txt":
+        path.write_bytes("".join(f"{text}\n" for text in columns["text"]).encode())
     elif path.suffix == ".jsonl":
-        path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        path.write_text("".join(json.dumps(dict(zip(columns, row, strict=True))) + "\n" for row in rows))
+    elif path.suffix == ".parquet":
+        pq.write_table(pa.table(columns), path)
     else:
         with path.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.DictWriter(file, list(rows[0]), delimiter="\t" if path.suffix == ".tsv" else ",")
-            writer.writeheader()
+            writer = csv.writer(file, delimiter="\t" if path.suffix == ".tsv" else ",")
+            writer.writerow(columns)
             writer.writerows(rows)
     return path
 
 
-def read(path: Path) -> list[dict[str, Any]]:
+def read_columns(path: Path) -> dict[str, list[Any]]:
+    """Read a file without the code under test; all values of CSV are strings."""
     if path.suffix == ".parquet":
-        rows: list[dict[str, Any]] = pq.read_table(path).to_pylist()
-        return rows
+        table: dict[str, list[Any]] = pq.read_table(path).to_pydict()
+        return table
+    if path.suffix == ".txt":
+        return {"label": path.read_text(encoding="utf-8").split("\n")[:-1]}
     if path.suffix == ".jsonl":
-        return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
+        # Not splitlines(): only a line feed ends a line.
+        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n")[:-1]]
+        return {name: [row[name] for row in rows] for name in rows[0]}
     with path.open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file, delimiter="\t" if path.suffix == ".tsv" else ","))
+        header, *fields = csv.reader(file, delimiter="\t" if path.suffix == ".tsv" else ",")
+    return {name: [row[place] for row in fields] for place, name in enumerate(header)}
 
 
-@pytest.mark.parametrize("source", ["jsonl", "csv", "tsv", "parquet"])
-@pytest.mark.parametrize("target", ["jsonl", "csv", "tsv", "parquet"])
-@pytest.mark.parametrize("batch_size", [3, 4096])
-def test_every_format_to_every_other(
-    student_folder: Path, classifier: NgramClassifier, tmp_path: Path, source: str, target: str, batch_size: int
+def save(folder: Path, make_model: ModelFactory, tokenizer: SparseNgramTokenizer, **options: Any) -> Path:
+    """Write a student."""
+    pipe = SparseNgramTextClassificationPipeline(model=make_model(**options), tokenizer=tokenizer, device="cpu")
+    pipe.save_pretrained(folder)
+    return folder
+
+
+def replaced(text: str) -> str:
+    """What UTF-8 can hold of a text."""
+    return "".join("\ufffd" if "\ud800" <= letter <= "\udfff" else letter for letter in text)
+
+
+@pytest.fixture(scope="module")
+def student(
+    make_model: ModelFactory, tokenizer: SparseNgramTokenizer, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A student that gives each of its three labels to some of TEXTS."""
+    return save(tmp_path_factory.mktemp("predict") / "student", make_model, tokenizer, hidden_sizes=[])
+
+
+@pytest.fixture(scope="module")
+def answers(student: Path) -> tuple[list[str], list[float]]:
+    """Labels and scores of TEXTS by the pipeline, text by text."""
+    classify = pipeline("text-classification", model=str(student), trust_remote_code=True)
+    found = [classify(text)[0] for text in TEXTS]
+    return [item["label"] for item in found], [item["score"] for item in found]
+
+
+@pytest.mark.parametrize("written", FORMATS)
+@pytest.mark.parametrize("read", FORMATS)
+def test_every_format_to_every_format(
+    read: str, written: str, student: Path, answers: tuple[list[str], list[float]], tmp_path: Path
 ) -> None:
-    rows = [{"number": str(index), "text": text} for index, text in enumerate(TEXTS)]
-    given, asked = write(tmp_path / f"in.{source}", rows), tmp_path / f"out.{target}"
-    assert predict(str(student_folder), input=str(given), output=str(asked), batch_size=batch_size) == len(TEXTS)
-    found = read(asked)
-    assert [{"number": row["number"], "text": row["text"]} for row in found] == rows
-    assert [row["label"] for row in found] == classifier.predict(TEXTS)
-    best = classifier.predict_proba(TEXTS).max(axis=1)
-    assert [float(row["score"]) for row in found] == pytest.approx(best.tolist(), rel=1e-7)
+    source = write_columns(tmp_path / f"in.{read}", {"id": list(range(len(TEXTS))), "text": TEXTS})
+    target = tmp_path / f"out.{written}"
+    assert predict(str(student), input=str(source), output=str(target), batch_size=10) == len(TEXTS)
+    found = read_columns(target)
+    assert found["label"] == answers[0]
+    assert set(answers[0]) == set(LABELS)
+    if written != "txt":
+        np.testing.assert_allclose(np.array(found["score"], dtype=float), answers[1], atol=1e-6)
+        assert found["text"] == TEXTS
+        assert list(found) == (["text"] if read == "txt" else ["id", "text"]) + ["label", "score"]
+    if written != "txt" and read != "txt":
+        assert list(map(str, found["id"])) == list(map(str, range(len(TEXTS))))
+        is_number = read in ("jsonl", "parquet") and written in ("jsonl", "parquet")
+        assert isinstance(found["id"][0], int if is_number else str)
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 
 
-def test_as_the_pipeline(
-    student_folder: Path, make_model: ModelFactory, tokenizer: SparseNgramTokenizer, tmp_path: Path
+@given(texts=st.lists(ANY_TEXT, min_size=1, max_size=7), batch_size=st.integers(1, 4))
+@QUICK
+def test_any_text_comes_through(
+    texts: list[str], batch_size: int, student: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    pipe = SparseNgramTextClassificationPipeline(model=make_model(), tokenizer=tokenizer, device="cpu")
-    given, asked = write(tmp_path / "in.jsonl", [{"text": text} for text in TEXTS]), tmp_path / "out.jsonl"
-    predict(str(student_folder), input=str(given), output=str(asked), top_k=0, probabilities=True)
-    for row, answer in zip(read(asked), pipe(TEXTS, top_k=None), strict=True):
-        assert row["label"] == [one["label"] for one in answer]
-        assert row["score"] == pytest.approx([one["score"] for one in answer], abs=1e-6)
-        for one in answer:
-            assert row[f"probability_{one['label']}"] == pytest.approx(one["score"], abs=1e-6)
+    folder = tmp_path_factory.mktemp("any")
+    steps = ("in.jsonl", "a.jsonl", "b.csv", "c.parquet", "d.tsv", "e.csv", "f.parquet", "g.jsonl")
+    write_columns(folder / steps[0], {"text": texts})
+    classifier = NgramClassifier.from_pretrained(student)
+    for number, (source, target) in enumerate(pairwise(steps)):
+        predict(
+            str(student),
+            input=str(folder / source),
+            output=str(folder / target),
+            batch_size=batch_size,
+            prefix=f"{number}_",
+        )
+        found = read_columns(folder / target)
+        expected = texts if target == "a.jsonl" else list(map(replaced, texts))
+        assert found["text"] == expected, target
+        # A lone surrogate splits words, the sign that replaces it is a word without a row: answers are the same.
+        seen = texts if source in steps[:2] else expected
+        assert found[f"{number}_label"] == [classifier.predict([text])[0] for text in seen]
 
 
-@given(texts=st.lists(st.text(), min_size=1, max_size=8))
-@settings(deadline=None, max_examples=60)
-def test_any_text_goes_through(
-    student_folder: Path, classifier: NgramClassifier, tmp_path_factory: pytest.TempPathFactory, texts: list[str]
+@given(texts=st.lists(FIT_FOR_A_LINE.map(replaced), max_size=9), is_ended=st.booleans())
+@QUICK
+def test_a_line_of_txt_is_a_text(
+    texts: list[str], is_ended: bool, student: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    folder = tmp_path_factory.mktemp("fuzz")
-    expected = classifier.predict(texts)
-    given = write(folder / "in.jsonl", [{"text": text} for text in texts])
-    predict(str(student_folder), input=str(given), output=str(folder / "out.jsonl"), quiet=True)
-    found = read(folder / "out.jsonl")
-    assert [row["text"] for row in found] == texts
-    assert [row["label"] for row in found] == expected
-    for kind in ("parquet", "csv"):
-        plain = [text.encode("utf-8", "replace").decode() for text in texts]
-        given = write(folder / f"in.{kind}", [{"text": text, "more": "1"} for text in plain])
-        predict(str(student_folder), input=str(given), output=str(folder / f"out.{kind}"), quiet=True)
-        assert [row["text"] for row in read(folder / f"out.{kind}")] == plain
-        assert [row["label"] for row in read(folder / f"out.{kind}")] == classifier.predict(plain)
+    folder = tmp_path_factory.mktemp("lines")
+    joined = "\n".join(texts) + "\n" * (is_ended and bool(texts))
+    (folder / "in.txt").write_bytes(joined.encode())
+    # A mark of byte order, and a line without an end, are none of the texts.
+    lines = joined.removeprefix("\ufeff").split("\n")
+    expected = [line.removesuffix("\r") for line in (lines if lines[-1] else lines[:-1])]
+    count = predict(str(student), input=str(folder / "in.txt"), output=str(folder / "out.parquet"), batch_size=2)
+    assert count == len(expected)
+    assert pq.read_table(folder / "out.parquet")["text"].to_pylist() == expected
 
 
-def test_json_keeps_what_it_was_given(student_folder: Path, tmp_path: Path) -> None:
-    line = '{"id": 12345678901234567890123, "x": [1.0, null], "text": "\\ud800 film", "y": {"z": "\\u00e9"}}'
-    (tmp_path / "in.jsonl").write_text(f"{line}\n\n{line}\n", encoding="utf-8")
-    predict(str(student_folder), input=str(tmp_path / "in.jsonl"), output=str(tmp_path / "out.jsonl"))
-    for found in (tmp_path / "out.jsonl").read_text(encoding="utf-8").splitlines():
-        assert found.startswith(line[:-1])
+@pytest.mark.parametrize("parser", ["orjson", "json"])
+def test_json_lines_are_kept_as_they_are(
+    parser: str, student: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(readers, "quick_json", __import__(parser))
+    lines = [
+        '{"id": 123456789012345678901234567890, "x": 1.0, "text": "a good film"}',
+        ' {"text":"\\ud800 good\\u0000", "y": [1, {"z": null}], "%s": "%d"} ',
+        "",
+        '{"x": NaN, "text": null}\r',
+        '{"text": "é"}',
+    ]
+    (tmp_path / "in.jsonl").write_text("\ufeff" + "\n".join(lines), encoding="utf-8", newline="")
+    assert predict(str(student), input=str(tmp_path / "in.jsonl"), output=str(tmp_path / "out.jsonl")) == 4
+    found = (tmp_path / "out.jsonl").read_text(encoding="utf-8").split("\n")[:-1]
+    full = [line.strip() for line in lines if line]
+    assert [line[: len(before) - 1] for line, before in zip(found, full, strict=True)] == [x[:-1] for x in full]
+    labels = NgramClassifier.from_pretrained(student).predict(["a good film", "\ud800 good\x00", "", "é"])
+    assert [json.loads(line)["label"] for line in found] == labels
+    with pytest.raises(ValueError, match=r"the first rows have not.*write jsonl"):
+        predict(str(student), input=str(tmp_path / "in.jsonl"), output=str(tmp_path / "out.csv"), batch_size=1)
+    assert predict(str(student), input=str(tmp_path / "in.jsonl"), output=str(tmp_path / "out.csv")) == 4
+    assert read_columns(tmp_path / "out.csv")["id"][0] == "123456789012345678901234567890"
+    assert read_columns(tmp_path / "out.csv")["y"] == ["", '[1, {"z": null}]', "", ""]
 
 
-def test_lines_of_text(student_folder: Path, classifier: NgramClassifier, tmp_path: Path) -> None:
-    (tmp_path / "in.txt").write_bytes(b"\xef\xbb\xbfgood film\r\n\nbad\xff film\nlast")
-    predict(str(student_folder), input=str(tmp_path / "in.txt"), output=str(tmp_path / "out.txt"))
-    labels = (tmp_path / "out.txt").read_text().splitlines()
-    assert labels == classifier.predict(["good film", "", "bad\ufffd film", "last"])
+def test_parquet_keeps_types_and_csv_text(student: Path, tmp_path: Path) -> None:
+    table = pa.table(
+        {
+            "when": pa.array([0, 1000], pa.timestamp("ms")),
+            "text": pa.array(["a", None]).dictionary_encode(),
+            "cost": pa.array([float("nan"), 0.1], pa.float32()),
+            "tags": [["x"], None],
+        }
+    )
+    pq.write_table(table, tmp_path / "in.parquet")
+    for name in ("out.parquet", "out.jsonl"):
+        predict(str(student), input=str(tmp_path / "in.parquet"), output=str(tmp_path / name), batch_size=1)
+    found = pq.read_table(tmp_path / "out.parquet")
+    assert found["when"].type == table["when"].type
+    assert found["cost"].type == pa.float32()
+    assert found["tags"].to_pylist() == [["x"], None]
+    assert found["score"].type == pa.float32()
+    rows = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert [row["when"] for row in rows] == ["1970-01-01T00:00:00", "1970-01-01T00:00:01"]
+    assert [row["cost"] for row in rows] == [None, pytest.approx(0.1)]
+    assert rows[1]["text"] is None
+    source = tmp_path / "in.csv"
+    source.write_bytes(b'\xef\xbb\xbfcode,text\r\n007,"two\r\nlines, ""quoted"""\r\n\r\nNA,nul\x00\r\n')
+    predict(str(student), input=str(source), output=str(tmp_path / "out.csv"))
+    columns = read_columns(tmp_path / "out.csv")
+    assert (columns["code"], columns["text"]) == (["007", "NA"], ['two\r\nlines, "quoted"', "nul\x00"])
 
 
-def test_compressed_files(student_folder: Path, tmp_path: Path) -> None:
-    with gzip.open(tmp_path / "in.csv.gz", "wt", newline="") as file:
-        file.write("text\r\ngood film\r\n")
-    predict(str(student_folder), input=str(tmp_path / "in.csv.gz"), output=str(tmp_path / "out.jsonl.gz"))
-    with gzip.open(tmp_path / "out.jsonl.gz", "rt") as file:
-        assert json.loads(file.read())["text"] == "good film"
+def test_parquet_refuses_what_it_would_change(student: Path, tmp_path: Path) -> None:
+    for first, second, message in [(1, 1.5, "double, but int64"), (1, "x", "first rows"), (2, 2**70, "'n'")]:
+        write_columns(tmp_path / "in.jsonl", {"text": ["a", "b"], "n": [first, second]})
+        with pytest.raises(ValueError, match=message):
+            predict(
+                str(student),
+                input=str(tmp_path / "in.jsonl"),
+                output=str(tmp_path / "out.parquet"),
+                batch_size=1,
+            )
+        assert not (tmp_path / "out.parquet").exists()
+    write_columns(tmp_path / "in.jsonl", {"text": ["a", "b"], "n": [1.5, 2], "m": [["x"], []]})
+    predict(str(student), input=str(tmp_path / "in.jsonl"), output=str(tmp_path / "out.parquet"), batch_size=1)
+    assert read_columns(tmp_path / "out.parquet")["n"] == [1.5, 2.0]
 
 
-def test_pairs(make_model: ModelFactory, tokenizer: SparseNgramTokenizer, tmp_path: Path) -> None:
-    folder = tmp_path / "pairs"
-    make_model(sentence_pairs=True).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    rows = [{"a": "good film", "b": "bad film"}, {"a": "", "b": "film"}]
-    given = write(tmp_path / "in.csv", rows)
-    columns = {"text_column": "a", "text_pair_column": "b"}
-    predict(str(folder), input=str(given), output=str(tmp_path / "out.jsonl"), **columns)  # type: ignore[arg-type]
-    expected = NgramClassifier.from_pretrained(folder).predict(*zip(*(row.values() for row in rows), strict=True))
-    assert [row["label"] for row in read(tmp_path / "out.jsonl")] == expected
-    with pytest.raises(ValueError, match="takes pairs"):
-        predict(str(folder), input=str(given), output=str(tmp_path / "x.jsonl"), text_column="a")
+def test_scores_are_those_of_the_runtime_to_the_last_bit(student: Path, tmp_path: Path) -> None:
+    source = write_columns(tmp_path / "in.jsonl", {"text": TEXTS})
+    expected = NgramClassifier.from_pretrained(student).predict_proba(TEXTS)
+    for suffix in ("jsonl", "csv", "parquet"):
+        target = tmp_path / f"out.{suffix}"
+        predict(str(student), input=str(source), output=str(target), probabilities=True, top_k=2, prefix="p %")
+        found = read_columns(target)
+        columns = [np.array(found[f"p %probability_{name}"], dtype=np.float32) for name in LABELS]
+        np.testing.assert_array_equal(np.stack(columns, axis=1), expected)
+        labels, scores = (
+            [json.loads(value) if suffix == "csv" else value for value in found[f"p %{name}"]]
+            for name in ("label", "score")
+        )
+        order = np.argsort(-expected, axis=1, kind="stable")[:, :2]
+        assert labels == [[LABELS[index] for index in row] for row in order]
+        np.testing.assert_array_equal(np.array(scores, np.float32), np.take_along_axis(expected, order, axis=1))
+
+
+def test_several_labels_a_text(make_model: ModelFactory, tokenizer: SparseNgramTokenizer, tmp_path: Path) -> None:
+    options = {"problem_type": "multi_label_classification", "label_thresholds": [0.5, 0.5, 0.6]}
+    student = save(
+        tmp_path / "student", make_model, tokenizer, calibration_temperature=2.0, hidden_sizes=[], **options
+    )
+    classifier = NgramClassifier.from_pretrained(student)
+    expected, scores = classifier.predict(TEXTS), classifier.predict_proba(TEXTS, calibrated=True)
+    assert {len(labels) for labels in expected} >= {0, 1, 2}
+    source = write_columns(tmp_path / "in.csv", {"text": TEXTS})
+    for name in ("out.parquet", "out.jsonl"):
+        # A text without labels, alone in its batch, says nothing of the type that lists of labels have.
+        predict(str(student), input=str(source), output=str(tmp_path / name), calibrated=True, batch_size=1)
+        found = read_columns(tmp_path / name)
+        assert found["label"] == expected
+        for row, labels, values in zip(scores, expected, found["score"], strict=True):
+            # The sums of a batch of one are not added up in the order of those of many.
+            np.testing.assert_allclose(values, [row[LABELS.index(label)] for label in labels], rtol=1e-5)
+    predict(str(student), input=str(source), output=str(tmp_path / "out.txt"))
+    assert read_columns(tmp_path / "out.txt")["label"] == ["\t".join(labels) for labels in expected]
+    predict(str(student), input=str(source), output=str(tmp_path / "all.jsonl"), top_k=0)
+    assert all(sorted(labels) == sorted(LABELS) for labels in read_columns(tmp_path / "all.jsonl")["label"])
+
+
+def test_regression_of_pairs(make_model: ModelFactory, tokenizer: SparseNgramTokenizer, tmp_path: Path) -> None:
+    student = save(
+        tmp_path / "student", make_model, tokenizer, problem_type="regression", num_labels=1, sentence_pairs=True
+    )
+    others = TEXTS[::-1]
+    expected = NgramClassifier.from_pretrained(student).predict_proba(TEXTS, others)[:, 0]
+    for suffix in ("jsonl", "csv", "parquet"):
+        source = write_columns(tmp_path / f"in.{suffix}", {"other": others, "text": TEXTS})
+        target = tmp_path / f"out.{suffix}"
+        predict(str(student), input=str(source), output=str(target), text_pair_column="other", batch_size=8)
+        found = read_columns(target)
+        assert list(found) == ["other", "text", "score"]
+        np.testing.assert_array_equal(np.array(found["score"], dtype=np.float32), expected)
+    with pytest.raises(ValueError, match="takes pairs: name their text_pair_column"):
+        predict(str(student), input=str(source), output=str(target))
+    with pytest.raises(ValueError, match="its only answer is a score"):
+        predict(str(student), input=str(source), output=str(target), text_pair_column="other", top_k=1)
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_nothing_gives_nothing(suffix: str, student: Path, tmp_path: Path) -> None:
+    source = tmp_path / f"in.{suffix}"
+    if suffix == "parquet":
+        pq.write_table(pa.table({"text": pa.array([], pa.string())}), source)
+    else:
+        source.write_text("text\n" if suffix in ("csv", "tsv") else "")
+    for written in FORMATS:
+        target = tmp_path / f"out.{written}"
+        assert predict(str(student), input=str(source), output=str(target)) == 0
+        columns = ["label", "score"] if suffix == "jsonl" else ["text", "label", "score"]
+        if written == "parquet":
+            assert pq.read_table(target).column_names == columns
+        else:
+            expected = {"csv": ",".join(columns) + "\n", "tsv": "\t".join(columns) + "\n"}
+            assert target.read_text() == expected.get(written, "")
+
+
+def test_gzip(student: Path, tmp_path: Path) -> None:
+    (tmp_path / "in.txt.gz").write_bytes(gzip.compress(b"a good film\nbad\n") + gzip.compress(b"and more"))
+    predict(str(student), input=str(tmp_path / "in.txt.gz"), output=str(tmp_path / "out.csv.gz"))
+    lines = gzip.decompress((tmp_path / "out.csv.gz").read_bytes()).decode().splitlines()
+    assert [line.split(",")[0] for line in lines] == ["text", "a good film", "bad", "and more"]
+
+
+def test_what_is_not_utf8_is_counted(student: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "in.txt").write_bytes("good\ufffd\n".encode() + b"caf\xe9\nb\xff\xffd\n")
+    with caplog.at_level(logging.WARNING):
+        predict(str(student), input=str(tmp_path / "in.txt"), output=str(tmp_path / "out.jsonl"))
+    assert caplog.messages == ["3 places that are not UTF-8 were read as U+FFFD"]
+    assert read_columns(tmp_path / "out.jsonl")["text"] == ["good\ufffd", "caf\ufffd", "b\ufffd\ufffdd"]
 
 
 @pytest.mark.parametrize(
     ("name", "content", "options", "message"),
     [
-        ("in.jsonl", '{"text": "a"}\n{"text": \n', {}, "line 2 of"),
-        ("in.jsonl", '["a"]\n', {}, "must be a JSON object"),
-        ("in.jsonl", '{"body": "a"}\n', {}, "name one of 'body' with --text_column"),
-        ("in.jsonl", '{"text": 3}\n', {}, "holds 3, which is no text"),
-        ("in.csv", "a,b\n1,2\n", {}, "name one of 'a', 'b'"),
-        ("in.csv", "text,b\n1\n", {}, "line 2 of"),
-        ("in.csv", "", {}, "is empty"),
-        ("in.csv", "text,text\n1,2\n", {}, "two columns 'text'"),
-        ("in.csv", "text,label\n1,2\n", {}, "choose a --prefix"),
-        ("in.parquet", "no", {}, "cannot be read as Parquet"),
-        ("in.doc", "no", {}, "does not end with"),
-        ("in.txt", "a\n", {"text_pair_column": "b"}, "txt has one text a line"),
-        ("in.csv", "text,b\n1,2\n", {"text_pair_column": "b"}, "takes single texts"),
-        ("in.txt", "a\n", {"top_k": -1}, "top_k"),
-        ("in.txt", "a\n", {"batch_size": 0}, "batch_size"),
-        ("in.txt", "a\n", {"calibrated": True}, "temperature"),
+        ("in.jsonl", '{"text": "a"}\n\n{"text": "b"\n', {}, r"line 3 of .*in.jsonl: this is no JSON: .*character 13"),
+        ("in.jsonl", '{"text": "a"}\n["text"]\n', {}, "line 2 of .*must be a JSON object, this is a list"),
+        ("in.jsonl", '{"text": "a"}\n{"texts": "a"}\n', {}, "line 2 of .*no column 'text'; name one of 'texts'"),
+        ("in.jsonl", '{"text": 5}\n', {}, "line 1 of .*column 'text' holds 5, which is no text"),
+        ("in.jsonl", '{"text": "\xe9"}\n'.encode("latin-1"), {}, "line 1 of .*utf-8"),
+        ("in.jsonl", "[" * 100_000 + "\n", {}, "line 1 of"),
+        ("in.jsonl", '{"text": "a"}\n{"text": "a", "score": 1}\n', {}, "a column 'score' already; choose a --prefix"),
+        ("in.csv", "body,id\na,1\n", {}, "no column 'text'; name one of 'body', 'id' with --text_column"),
+        ("in.csv", "text,id\na,1\nb\n", {}, "line 3 of .* has 1 fields, but the header has 2"),
+        ("in.csv", 'text,id\n"a,1\n', {}, "line 2 of .*unexpected end of data"),
+        ("in.csv", "text,label\na,1\n", {}, "a column 'label' already"),
+        ("in.csv", "text,text\na,1\n", {}, "two columns 'text'"),
+        ("in.csv", "", {}, "is empty: its first line must name the columns"),
+        ("in.csv", "text\na\n", {"text_pair_column": "b"}, "takes single texts, no pairs"),
+        ("in.txt", "a\n", {"text_pair_column": "b"}, "txt has one text a line and no pairs"),
+        ("in.txt", "a\n", {"calibrated": True}, "no calibration_temperature"),
+        ("in.txt", "a\n", {"batch_size": 0}, "batch_size must be at least 1, got 0"),
+        ("in.txt", "a\n", {"top_k": -1}, "top_k is a number of labels"),
+        ("in.text", "a\n", {}, "does not end with .*--input_format"),
+        ("in.parquet", "a\n", {}, "cannot be read as Parquet"),
+        ("in.txt", "a\n", {"output": "-", "output_format": "parquet"}, "not as '-'"),
     ],
 )
-def test_mistakes_leave_the_old_file(
-    student_folder: Path, tmp_path: Path, name: str, content: str, options: dict[str, Any], message: str
+def test_mistakes(
+    name: str, content: str | bytes, options: dict[str, Any], message: str, student: Path, tmp_path: Path
 ) -> None:
-    (tmp_path / name).write_text(content, encoding="utf-8")
+    (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
     (tmp_path / "out.jsonl").write_text("old")
+    chosen = {"input": str(tmp_path / name), "output": str(tmp_path / "out.jsonl"), **options}
     with pytest.raises(ValueError, match=message):
-        predict(str(student_folder), input=str(tmp_path / name), output=str(tmp_path / "out.jsonl"), **options)
-    assert {path.name for path in tmp_path.iterdir()} == {name, "out.jsonl"}
+        predict(str(student), **chosen)
     assert (tmp_path / "out.jsonl").read_text() == "old"
+    assert not list(tmp_path.glob(".*"))
 
 
-def test_prefix_makes_room(student_folder: Path, tmp_path: Path) -> None:
-    given = write(tmp_path / "in.csv", [{"text": "good", "label": "mine"}])
-    predict(str(student_folder), input=str(given), output=str(tmp_path / "out.csv"), prefix="student_")
-    assert list(read(tmp_path / "out.csv")[0]) == ["text", "label", "student_label", "student_score"]
-    predict(str(student_folder), input=str(given), output=str(tmp_path / "out.csv"), keep_columns=False)
-    assert list(read(tmp_path / "out.csv")[0]) == ["label", "score"]
+def test_columns_of_the_input_may_be_left_out(student: Path, tmp_path: Path) -> None:
+    numbers = pa.table({"label": [b"\xff"], "text": ["a"]})
+    pq.write_table(numbers, tmp_path / "in.parquet")
+    options = {"input": str(tmp_path / "in.parquet"), "output": str(tmp_path / "out.jsonl")}
+    with pytest.raises(ValueError, match=r"column 'label': .*bytes, which JSON and CSV cannot"):
+        predict(str(student), prefix="a_", **options)
+    predict(str(student), keep_columns=False, **options)
+    assert list(read_columns(tmp_path / "out.jsonl")) == ["label", "score"]
+    with pytest.raises(ValueError, match=r"column 'label' of .* holds binary, not texts"):
+        predict(str(student), text_column="label", keep_columns=False, **options)
 
 
-@pytest.fixture
-def command(student_folder: Path) -> Callable[..., "subprocess.Popen[bytes]"]:
-    def start(*arguments: str) -> "subprocess.Popen[bytes]":
-        words = [sys.executable, "-m", "hf_sparse", "predict", str(student_folder), *arguments]
-        environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-        pipes: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
-        return subprocess.Popen(words, env=environment, **pipes)
-
-    return start
-
-
-def test_standard_input_to_standard_output(
-    command: Callable[..., "subprocess.Popen[bytes]"], classifier: NgramClassifier
-) -> None:
-    out, err = command().communicate(b"good film\nbad film\n", timeout=120)
-    rows = [json.loads(line) for line in out.splitlines()]
-    assert [row["label"] for row in rows] == classifier.predict(["good film", "bad film"])
-    assert not err
+def test_long_texts_end_a_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(readers, "_BATCH_BYTES", 1000)
+    write_columns(tmp_path / "in.txt", {"text": ["x" * 100] * 1000})
+    options: dict[str, Any] = {"text_column": "text", "text_pair_column": None, "keep_columns": True}
+    reader = readers.Reader(str(tmp_path / "in.txt"), "txt", batch_size=500, **options)
+    shares, sizes = zip(*[(reader.share, len(rows.texts)) for rows in reader], strict=True)
+    assert sum(sizes) == 1000
+    assert max(sizes) <= 64
+    assert list(shares) == sorted(shares)
+    assert shares[-1] == 1.0
 
 
-def test_reader_that_has_seen_enough(command: Callable[..., "subprocess.Popen[bytes]"], tmp_path: Path) -> None:
-    (tmp_path / "in.txt").write_text("good film\n" * 200_000)
-    process = command(str(tmp_path / "in.txt"))
-    assert process.stdout is not None
-    assert process.stderr is not None
-    assert b"good film" in process.stdout.readline()
-    process.stdout.close()
-    assert process.wait(120) in (0, -signal.SIGPIPE)
-    assert b"Traceback" not in process.stderr.read()
-    process.stderr.close()
-
-
-def test_kill_leaves_the_old_file(command: Callable[..., "subprocess.Popen[bytes]"], tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "in.fifo")
-    (tmp_path / "out.jsonl").write_text("old")
-    process = command(str(tmp_path / "in.fifo"), str(tmp_path / "out.jsonl"), "--input_format=txt", "--batch_size=10")
-    with (tmp_path / "in.fifo").open("wb", buffering=0) as file:
-        file.write(b"good film\n" * 1000)
-        waited = time.monotonic() + 60
-        while not any(path.name.endswith(".tmp") for path in tmp_path.iterdir()):
-            assert time.monotonic() < waited
-            time.sleep(0.05)
-        process.kill()
-        process.communicate()
-    assert (tmp_path / "out.jsonl").read_text() == "old"
-
-
-def test_torch_is_not_imported(student_folder: Path, tmp_path: Path) -> None:
-    (tmp_path / "in.txt").write_text("good film\n")
-    program = (
-        "import sys\nfrom hf_sparse import cli\n"
-        f"cli.main(['predict', {str(student_folder)!r}, {str(tmp_path / 'in.txt')!r}, {str(tmp_path / 'o.txt')!r}])\n"
-        "large = {'torch', 'transformers', 'datasets', 'pyarrow'} & set(sys.modules)\n"
-        "sys.exit(f'imported: {large}' if large else 0)"
-    )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, cwd=ROOT)
-    assert done.returncode == 0, done.stderr
-
-
-def test_damaged_student(student_folder: Path, tmp_path: Path) -> None:
-    folder = shutil.copytree(student_folder, tmp_path / "student")
-    (folder / "vocabulary.safetensors").write_bytes(b"")
-    (tmp_path / "in.txt").write_text("a\n")
-    with pytest.raises((ValueError, OSError)):
-        predict(str(folder), input=str(tmp_path / "in.txt"), output=str(tmp_path / "out.txt"))
-    assert not (tmp_path / "out.txt").exists()
-
-
-def test_progress_goes_to_stderr_only(
-    student_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (tmp_path / "in.txt").write_text("a\n" * 10)
-    monkeypatch.setattr(sys, "stdin", io.StringIO())
-    predict(str(student_folder), input=str(tmp_path / "in.txt"), output=str(tmp_path / "out.txt"), batch_size=2)
-    assert not capsys.readouterr().out
+def test_command_takes_files_by_place(student: Path, tmp_path: Path, capsysbinary: Any) -> None:
+    source = write_columns(tmp_path / "in.csv", {"body": TEXTS[:3]})
+    arguments = ["predict", str(student), str(source)]
+    cli.main([*arguments, str(tmp_path / "out.txt"), "--text_column", "body"])
+    cli.main([*arguments, "--output_format", "txt", "--text_column=body"])
+    cli.main([*arguments, "-", "--text_column", "body", "--output_format", "txt"])
+    expected = NgramClassifier.from_pretrained(student).predict(TEXTS[:3])
+    assert read_columns(tmp_path / "out.txt")["label"] == expected
+    shown = capsysbinary.readouterr()
+    assert shown.out.decode().split() == expected * 2
+    assert not shown.err

@@ -1,7 +1,6 @@
-"""A teacher that is asked about the texts a student is measured on."""
+"""A teacher that is asked about labelled texts."""
 
 import time
-from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -12,19 +11,22 @@ from hf_sparse.distillation.recipe import TeacherRecipe
 from hf_sparse.distillation.teacher import TeacherEncoder, labelling_dtype, load_classifier, load_tokenizer
 from hf_sparse.evaluation.labelled_texts import LabelledTexts, label_names
 
-_TOKENS_PER_BATCH: Final = 8192
+_TOKENS_PER_BATCH = 8192
 
 
 class Teacher:
-    """A teacher whose logits come in the order of the student's labels, and the seconds that it has worked.
+    """A teacher whose logits come in the order of the student's labels.
 
     Args:
-        model: Folder or Hub id.
+        model: Folder or Hub id of the teacher.
         names: The student's labels.
-        max_length: Tokens read of a text.
+        max_length: Tokens that it reads of a text.
+
+    Attributes:
+        seconds: How long it has worked.
 
     Raises:
-        ValueError: It has other labels.
+        ValueError: It cannot be loaded, or has other labels.
     """
 
     def __init__(self, model: str, names: list[str], *, max_length: int) -> None:
@@ -34,7 +36,7 @@ class Teacher:
         if sorted(own) != sorted(names):
             raise ValueError(
                 f"teacher {model!r} has the labels {', '.join(own)}, but the student has {', '.join(names)}; name the "
-                "teacher that the student was distilled from, or give its logits by teacher_logits"
+                "teacher that the student was distilled from"
             )
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._columns = [own.index(name) for name in names]
@@ -49,7 +51,7 @@ class Teacher:
         self.seconds = 0.0
 
     def logits(self, texts: LabelledTexts) -> npt.NDArray[np.float32]:
-        """Return the logits (B, C) of texts; a bar goes to stderr."""
+        """Return its logits (B, C) of texts; a bar goes to stderr."""
         started = time.perf_counter()
         with tqdm(total=len(texts.texts), desc="teacher", unit=" texts", disable=None) as bar:
             logits = self._encoder.logits(texts.texts, texts.text_pairs, bar=bar)
