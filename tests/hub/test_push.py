@@ -15,13 +15,17 @@ import torch
 from huggingface_hub import snapshot_download
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
+from hf_sparse import cli
+from hf_sparse.benchmark.bench import bench
+from hf_sparse.benchmark.texts import made_texts
 from hf_sparse.hub.push import format_push, push
 from hf_sparse.runtime import NgramClassifier
 from hf_sparse.student import SparseNgramTokenizer
+from hf_sparse.student.vocabulary_sparse_ngram import NgramVocabulary
 from tests.conftest import ModelFactory
 from tests.hub.conftest import make_student
 from tests.hub.loopback import TOKEN, environment
-from tests.hub.store import Hub
+from tests.hub.store import Hub, Repo
 
 ROOT = Path(__file__).parents[2]
 TEXTS = ["good film", "not a good film !", "", "中文"]
@@ -384,3 +388,72 @@ def test_path_outside_the_folder(hub: Hub, student: Path, tmp_path: Path) -> Non
     with pytest.raises((ValueError, OSError), match=r"\.\."):
         NgramClassifier.from_pretrained("org/poisoned")
     assert not list(tmp_path.rglob("escaped.safetensors"))
+
+
+def test_pull_by_revision_code_revision_and_subfolder(hub: Hub, student: Path, tmp_path: Path) -> None:
+    push(str(student), "org/student", tag="v1")
+    repo = hub.repo("org/student")
+    first = repo.refs["main"]
+    config = json.loads((student / "config.json").read_text())
+    config["id2label"]["0"] = "renamed"
+    changed = hub.add_blob(json.dumps(config).encode(), is_large=False)
+    repo.commit(repo.history()[0].files | {"config.json": changed}, title="other labels")
+
+    def labels(repo_id: str = "org/student", **options: Any) -> list[str]:
+        model = AutoModelForSequenceClassification.from_pretrained(repo_id, trust_remote_code=True, **options)
+        return list(model.config.id2label.values())
+
+    assert "renamed" in labels()
+    for revision in ("v1", first):
+        assert "renamed" not in labels(revision=revision)
+        assert "renamed" not in NgramClassifier.from_pretrained("org/student", revision=revision).labels
+    assert "renamed" in labels(code_revision="v1")
+    assert "renamed" not in labels(revision="v1", code_revision="main")
+    nested = {f"small/{name}": blob for name, blob in repo.history()[0].files.items()}
+    hub.repos["models", "org/two"] = Repo("models", "org/two")
+    # transformers looks for code at the root only.
+    code = {name: blob for name, blob in repo.history()[0].files.items() if name.endswith(".py")}
+    hub.repo("org/two").commit(nested | code, title="in a folder")
+    assert "renamed" in labels("org/two", subfolder="small")
+    tokenizer = AutoTokenizer.from_pretrained("org/two", subfolder="small", trust_remote_code=True)
+    local = AutoTokenizer.from_pretrained(student, trust_remote_code=True)
+    assert tokenizer(TEXTS)["input_ids"] == local(TEXTS)["input_ids"]
+
+
+def test_commands(
+    hub: Hub, student: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cli.main(["push", str(student), "org/student", "--private", "true", "--tag", "v1.0", "--format", "json"])
+    assert json.loads(capsys.readouterr().out)["tag"] == "v1.0"
+    cli.main(["info", "org/student"])
+    assert "num ngrams" in capsys.readouterr().out
+    assert not [call for call in hub.requests if call.startswith("GET") and call.endswith(".safetensors")]
+    cli.main(["info", "org/student", "--verify", "true", "--format", "json"])
+    assert json.loads(capsys.readouterr().out)["verified"]
+    cli.main(["card", str(student)])
+    assert "README.md" in capsys.readouterr().out
+    cli.main(["demo", "org/student", "--push_to_space", "org/try-it"])
+    assert "org/try-it" in capsys.readouterr().out
+    space = hub.repo("org/try-it", "spaces")
+    assert space.sdk == "gradio"
+    assert [commit.title for commit in space.history()] == ["A page to try org/student", "initial commit"]
+    assert b"build_app('org/student'" in space.history()[0].files["app.py"].path.read_bytes()
+    (tmp_path / "in.txt").write_text("good film\n")
+    cli.main(["predict", "org/student", str(tmp_path / "in.txt"), str(tmp_path / "out.jsonl"), "--revision", "v1.0"])
+    expected = NgramClassifier.from_pretrained(student).predict(["good film"])
+    assert json.loads((tmp_path / "out.jsonl").read_text())["label"] == expected[0]
+
+
+def test_benchmark_from_a_name_alone(hub: Hub, student: Path, tmp_path: Path) -> None:
+    push(str(student), "org/student")
+    small: dict[str, Any] = {"quick": True, "seconds": 0.01, "rounds": 1, "lengths": [12], "batch_sizes": [8]}
+    report = bench("org/student", output=str(tmp_path / "bench"), contestants=["runtime-*"], threads=[1], **small)
+    assert report["texts"]["source"] == "made of the student's n-grams"
+    assert report["cells"][0]["warm"]["median"] > 0
+    vocabulary = NgramVocabulary.load(student)
+    texts = made_texts(vocabulary, seed=0).texts
+    assert texts == made_texts(vocabulary, seed=0).texts
+    known = {vocabulary.ngram_text(row) for row in range(1, vocabulary.num_rows)}
+    assert set(texts[0].split()) <= {word for ngram in known for word in ngram.split()}
+    counts = [sum(text.count(vocabulary.ngram_text(row)) for text in texts) for row in (1, vocabulary.num_rows - 1)]
+    assert counts[0] > counts[1]
