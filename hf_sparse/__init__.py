@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from hf_sparse.estimator import SparseNgramClassifier
     from hf_sparse.student import (
         SparseNgramConfig,
         SparseNgramForSequenceClassification,
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "SparseNgramClassifier",
     "SparseNgramConfig",
     "SparseNgramForSequenceClassification",
     "SparseNgramModel",
@@ -30,9 +32,10 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Import a public name from `hf_sparse.student` on first use (PEP 562)."""
+    """Import a public name on first use (PEP 562)."""
     if name in __all__:
-        return getattr(import_module("hf_sparse.student"), name)
+        module = "hf_sparse.estimator" if name == "SparseNgramClassifier" else "hf_sparse.student"
+        return getattr(import_module(module), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
