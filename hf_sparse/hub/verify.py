@@ -36,7 +36,7 @@ _MORE: Final = (
     "*.png",
     ".eval_results/*.yaml",
 )
-_TEXT_SUFFIXES: Final = (".json", ".md", ".yaml", ".py", "")
+_TEXT_SUFFIXES: Final = (".json", ".md", ".yaml", ".py", ".txt", "")
 _TOKEN: Final = re.compile(r"\bhf_[A-Za-z0-9]{30,}\b")
 _PROBES: Final = ("", "a", "Not a good film, not at all!", "Ünï𝒸öde 中文 \ud800 <br />", "word " * 50)
 _TOLERANCE: Final = 1e-3
@@ -48,7 +48,7 @@ class VerifiedStudent:
 
     Attributes:
         files: What belongs to the student, as paths below the folder.
-        left_out: What else lies in the folder.
+        left_out: What else lies in the folder, folders with a slash behind their names.
     """
 
     folder: Path
@@ -80,8 +80,10 @@ def verify_student(folder: Path) -> VerifiedStudent:
     _check_texts(folder, files)
     map_weights(folder)
     _check_answers(folder)
-    every = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
-    return VerifiedStudent(folder=folder, files=files, left_out=sorted(every - set(files)))
+    others = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()} - set(files)
+    # A folder of many is named once.
+    named = {first + "/" * bool(rest) for first, _, rest in (name.partition("/") for name in others)}
+    return VerifiedStudent(folder=folder, files=files, left_out=sorted(named))
 
 
 def _check_config(folder: Path) -> None:

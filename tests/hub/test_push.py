@@ -47,16 +47,20 @@ def test_everything_in_one_commit(hub: Hub, student: Path) -> None:
     (student / "latency.png").write_bytes(b"\x89PNG")
     (student / "benchmark.json").write_text("{}")
     (student / "optimizer.bin").write_bytes(b"\x80\x04")
+    (student / "work").mkdir()
+    for name in ("a", "b"):
+        (student / "work" / name).touch()
     result = push(str(student), "student")
     history = hub.repo("org/student").history()
     assert [commit.title for commit in history] == ["Upload a sparse n-gram student", "initial commit"]
     expected = local_files(student)
-    del expected["optimizer.bin"]
+    for name in ("optimizer.bin", "work/a", "work/b"):
+        del expected[name]
     expected["README.md"] = expected["README.md"].replace(b"<this repo or folder>", b"org/student")
     assert files_of(hub) == expected
     assert result["repo"] == "org/student"
     assert result["commit"] == history[0].sha
-    assert result["left_out"] == ["optimizer.bin"]
+    assert result["left_out"] == ["optimizer.bin", "work/"]
     assert result["files"] == len(expected)
     assert "not pushed: optimizer.bin" in format_push(result)
     assert TOKEN not in json.dumps(result) + format_push(result)
