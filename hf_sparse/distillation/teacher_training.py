@@ -39,6 +39,7 @@ from hf_sparse.files import whole_file
 logger = logging.getLogger(__name__)
 
 _CHECKPOINT_SECONDS = 120.0
+_WINDOW = 32  # batches among which texts are sorted by length
 _FEATURE_CHUNK = 512
 _HEAD_LR = 1e-3
 _FULL_LR = 5e-5
@@ -72,7 +73,7 @@ def fine_tune(
         setattr(encoder.model, encoder.model.base_model_prefix, stub)
         try:
             forward = _head_forward(encoder, stub, features)
-            _train(encoder.model, forward, labels, recipe=recipe, lr=recipe.lr or _HEAD_LR,
+            _train(encoder.model, forward, labels, lengths=None, recipe=recipe, lr=recipe.lr or _HEAD_LR,
                    problem_type=problem_type, folder=folder, seed=seed, accelerator=accelerator)  # fmt: skip
         finally:
             setattr(encoder.model, encoder.model.base_model_prefix, stub.base_model)
@@ -83,7 +84,8 @@ def fine_tune(
             logits: Tensor = encoder.model(**padded).logits
             return logits
 
-        _train(encoder.model, forward, labels, recipe=recipe, lr=recipe.lr or _FULL_LR,
+        lengths = np.array([len(item["input_ids"]) for item in encoded], np.int64)
+        _train(encoder.model, forward, labels, lengths=lengths, recipe=recipe, lr=recipe.lr or _FULL_LR,
                problem_type=problem_type, folder=folder, seed=seed, accelerator=accelerator)  # fmt: skip
     encoder.model.eval()
 
@@ -159,6 +161,7 @@ def _train(
     forward: Callable[[list[int]], Tensor],
     labels: Tensor,
     *,
+    lengths: npt.NDArray[np.int64] | None,
     recipe: TeacherRecipe,
     lr: float,
     problem_type: ProblemType,
@@ -173,7 +176,7 @@ def _train(
     first = _resume(model, optimizer, folder)
     saved = time.monotonic()
     model.train()
-    progress = tqdm(_batches(len(labels), recipe, seed=seed, first=first), total=total, initial=first,
+    progress = tqdm(_batches(len(labels), lengths, recipe, seed=seed, first=first), total=total, initial=first,
                     desc="teacher", unit="batch", disable=not accelerator.is_main_process)  # fmt: skip
     for step, rows in enumerate(progress, start=first + 1):
         warmup = max(1, round(total * recipe.warmup_ratio))
@@ -197,14 +200,30 @@ def _train(
             saved = time.monotonic()
 
 
-def _batches(num_texts: int, recipe: TeacherRecipe, *, seed: int, first: int) -> Iterator[list[int]]:
+def _batches(
+    num_texts: int,
+    lengths: npt.NDArray[np.int64] | None,  # (B,) tokens of each text, or None where texts are not padded
+    recipe: TeacherRecipe,
+    *,
+    seed: int,
+    first: int,
+) -> Iterator[list[int]]:
+    """Yield the rows of each batch from the `first` on: all texts once an epoch, in random order.
+
+    Texts of similar length share a batch, for less padding: each window of so many batches is sorted by length, and its
+    batches come in random order (as `group_by_length` of transformers' Trainer does).
+    """
     number = 0
     for epoch in range(recipe.epochs):
-        order = np.random.default_rng([seed, epoch]).permutation(num_texts)
-        for start in range(0, num_texts, recipe.batch_size):
-            if number >= first:
-                yield order[start : start + recipe.batch_size].tolist()
-            number += 1
+        random = np.random.default_rng([seed, epoch])
+        order = random.permutation(num_texts)
+        for window in np.split(order, range(_WINDOW * recipe.batch_size, num_texts, _WINDOW * recipe.batch_size)):
+            rows = window if lengths is None else window[np.argsort(-lengths[window], kind="stable")]
+            batches = [rows[start : start + recipe.batch_size] for start in range(0, len(rows), recipe.batch_size)]
+            for index in range(len(batches)) if lengths is None else random.permutation(len(batches)):
+                if number >= first:
+                    yield batches[index].tolist()
+                number += 1
 
 
 def _resume(model: PreTrainedModel, optimizer: torch.optim.Optimizer, folder: Path) -> int:

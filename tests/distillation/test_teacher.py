@@ -170,3 +170,29 @@ def test_loss_that_is_not_a_number_is_refused(encoder_folder: Path, tmp_path: Pa
             seed=0,
             feature_dtype=torch.float32,
         )
+
+
+@pytest.mark.parametrize("num_texts", [1, 31, 32, 33, 300])
+def test_training_batches_hold_every_text_once_an_epoch(num_texts: int) -> None:
+    """With and without lengths, and what is read from a later batch on is the rest of the same order."""
+    recipe = TeacherRecipe(model="any", epochs=2, batch_size=4)
+    lengths = np.random.default_rng(0).integers(1, 500, num_texts)
+    for known in (lengths, None):
+        batches = list(teacher_training._batches(num_texts, known, recipe, seed=1, first=0))
+        assert len(batches) == 2 * -(-num_texts // 4)
+        for epoch in (batches[: len(batches) // 2], batches[len(batches) // 2 :]):
+            assert sorted(sum(epoch, [])) == list(range(num_texts))
+        assert list(teacher_training._batches(num_texts, known, recipe, seed=1, first=1)) == batches[1:]
+
+
+def test_training_batches_hold_texts_of_similar_length() -> None:
+    """Padding takes less than a tenth of the tokens, where random batches are half padding."""
+    recipe = TeacherRecipe(model="any", epochs=1, batch_size=8)
+    lengths = np.random.default_rng(0).integers(1, 500, 4096)
+
+    def padded(known: np.ndarray | None) -> int:
+        batches = teacher_training._batches(4096, known, recipe, seed=0, first=0)
+        return sum(len(rows) * int(lengths[rows].max()) for rows in batches)
+
+    assert padded(lengths) < 1.1 * lengths.sum()
+    assert padded(None) > 1.5 * lengths.sum()
