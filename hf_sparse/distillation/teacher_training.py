@@ -210,8 +210,8 @@ def _batches(
 ) -> Iterator[list[int]]:
     """Yield the rows of each batch from the `first` on: all texts once an epoch, in random order.
 
-    Texts of similar length share a batch, for less padding: each window of so many batches is sorted by length, and its
-    batches come in random order (as `group_by_length` of transformers' Trainer does).
+    Texts of similar length share a batch, for less padding: each window of so many batches is sorted by length, and
+    its batches come in random order (as `group_by_length` of transformers' Trainer does).
     """
     number = 0
     for epoch in range(recipe.epochs):

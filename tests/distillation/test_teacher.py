@@ -181,7 +181,7 @@ def test_training_batches_hold_every_text_once_an_epoch(num_texts: int) -> None:
         batches = list(teacher_training._batches(num_texts, known, recipe, seed=1, first=0))
         assert len(batches) == 2 * -(-num_texts // 4)
         for epoch in (batches[: len(batches) // 2], batches[len(batches) // 2 :]):
-            assert sorted(sum(epoch, [])) == list(range(num_texts))
+            assert sorted(row for rows in epoch for row in rows) == list(range(num_texts))
         assert list(teacher_training._batches(num_texts, known, recipe, seed=1, first=1)) == batches[1:]
 
 
