@@ -137,6 +137,8 @@ class StudentRecipe:
             matters is how the sides differ, and for regressions.
         seed: Of the student's trainings; null is the run's. Another one repeats them with the same texts and teacher.
         naive_bayes_scale: How long the directions of a text's n-grams are on average together.
+        subwords: While it is trained, words share values by the character n-grams that they are spelt with; the
+            finished student has them in its rows.
     """
 
     embedding_size: int = 256
@@ -149,6 +151,7 @@ class StudentRecipe:
     seed: int | None = None
     initial_rows: Literal["auto", "random", "naive_bayes"] = "auto"
     naive_bayes_scale: float = 0.5
+    subwords: bool = False
 
     def __post_init__(self) -> None:
         check_bounds(

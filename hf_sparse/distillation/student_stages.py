@@ -20,6 +20,7 @@ from hf_sparse.distillation.plan import RunPlan
 from hf_sparse.distillation.recipe import TrainingRecipe
 from hf_sparse.distillation.stream import TextShard, TextStream
 from hf_sparse.distillation.student_weights import default_block_rows, new_student
+from hf_sparse.distillation.subwords import Spellings
 from hf_sparse.distillation.teacher import TeacherEncoder
 from hf_sparse.distillation.texts import has_labels, shards
 from hf_sparse.distillation.training import BEST, CHECKPOINTS, StudentTrainer, predict_logits
@@ -190,6 +191,7 @@ def train_student(
         seed=plan.student_seed,
         steps_before=_steps_before(plan, folder.name.removesuffix(".partial")),
         exchange=exchange,
+        spellings=Spellings.of(tokenizer.vocabulary) if plan.recipe.student.subwords else None,
     )
     best = trainer.fit(stream, TextStream(held_out, batch_size=_EVALUATION_BATCH, seed=None))
     trainer.save()

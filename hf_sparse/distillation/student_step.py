@@ -28,11 +28,13 @@ from hf_sparse.distillation.row_optimizer import (
     RowOptimizer,
     RowwiseAdagrad,
 )
+from hf_sparse.distillation.subwords import Spellings, SubwordRows
 from hf_sparse.distillation.tensor_folder import COLUMNS
 from hf_sparse.student import SparseNgramForSequenceClassification
 
 _MODEL = "model."
 _BLOCKS = "model.table.blocks."
+_SUBWORDS = "subwords.table"
 
 
 class StudentStep:
@@ -44,6 +46,7 @@ class StudentStep:
         problem_type: Of the task.
         accelerator: Device and precision.
         exchange: The processes.
+        spellings: Of words whose rows share what their spellings share; None: each has its own alone.
     """
 
     def __init__(
@@ -54,6 +57,7 @@ class StudentStep:
         problem_type: ProblemType,
         accelerator: Accelerator,
         exchange: Exchange,
+        spellings: Spellings | None = None,
     ) -> None:
         self.model = model.to(accelerator.device)
         self.exchange = exchange
@@ -63,7 +67,15 @@ class StudentStep:
         self._table = model.model.table
         self._table.requires_grad_(False)
         self._pooling = model.config.pooling
-        self._rows = _row_optimizer(recipe, list(self._table.blocks), exchange, width=model.config.embedding_size)
+        width = model.config.embedding_size
+        self._rows = _row_optimizer(recipe, list(self._table.blocks), exchange, width=width)
+        self._subwords: SubwordRows | None = None
+        if spellings is not None and spellings.num_parts:
+            own = self._table.blocks[0]
+            self._subwords = SubwordRows(
+                spellings, num_rows=model.config.vocab_size, width=own.shape[1], device=own.device
+            )
+            self._parts = _row_optimizer(recipe, [self._subwords.table], exchange, width=width)
         self._parameters = [weight for weight in model.parameters() if weight.requires_grad]
         self._head = torch.optim.AdamW(self._parameters, lr=recipe.head_lr, weight_decay=recipe.weight_decay)
 
@@ -92,8 +104,9 @@ class StudentStep:
         Raises:
             FloatingPointError: If the loss is not finite; nothing is changed then.
         """
-        for optimizer, lr in ((self._rows, self._recipe.lr), (self._head, self._recipe.head_lr)):
-            optimizer.param_groups[0]["lr"] = lr * lr_scale
+        for optimizer in self._row_optimizers().values():
+            optimizer.param_groups[0]["lr"] = self._recipe.lr * lr_scale
+        self._head.param_groups[0]["lr"] = self._recipe.head_lr * lr_scale
         self.model.train()
         self._head.zero_grad(set_to_none=True)
         linear = self._pooling in ("mean", "sum")
@@ -102,17 +115,23 @@ class StudentStep:
         if not math.isfinite(loss):
             raise FloatingPointError(str(float(loss)))
         self._rows.accumulate(gradients)
+        if self._subwords is not None:
+            self._parts.accumulate(self._subwords.gradients(gradients))
         if self._recipe.max_grad_norm is not None:
             torch.nn.utils.clip_grad_norm_(self._parameters, self._recipe.max_grad_norm)
         self._head.step()
-        self._rows.step()
+        for optimizer in self._row_optimizers().values():
+            optimizer.step()
         return loss
 
     def tensors(self) -> dict[str, Tensor]:
         """Return all that training goes on with, by name; what is split by columns is named `columns.`."""
         tensors = self.weights() | optimizer_tensors("head", self._head)
-        for name, value in optimizer_tensors("rows", self._rows).items():
-            tensors[COLUMNS + name if value.dim() == 2 else name] = value
+        if self._subwords is not None:
+            tensors[COLUMNS + _SUBWORDS] = self._subwords.table
+        for prefix, optimizer in self._row_optimizers().items():
+            for name, value in optimizer_tensors(prefix, optimizer).items():
+                tensors[COLUMNS + name if value.dim() == 2 else name] = value
         return tensors
 
     def weights(self) -> dict[str, Tensor]:
@@ -128,14 +147,41 @@ class StudentStep:
         names = {name.removeprefix(COLUMNS): name for name in checkpoint.tensors}
         states = {plain: name for plain, name in names.items() if not plain.startswith(_MODEL)}
         tensors = {plain: checkpoint.tensors[name] for plain, name in states.items()}
-        restore_optimizer("rows", self._rows, tensors)
+        for prefix, optimizer in self._row_optimizers().items():
+            restore_optimizer(prefix, optimizer, tensors)
         restore_optimizer("head", self._head, tensors)
+        if self._subwords is not None:
+            with torch.no_grad():
+                self._subwords.table.copy_(tensors[_SUBWORDS])
 
     def restore_weights(self, tensors: Mapping[str, Tensor]) -> None:
         """Put back what `weights` returned, one after the other: the table does not fit into memory twice."""
         with torch.no_grad():
             for name, weight in self.weights().items():
                 weight.copy_(tensors[name])
+
+    @contextmanager
+    def folded(self) -> Iterator[None]:
+        """Give the rows of words what they share with others, as the finished student has them."""
+        with self._shared(None):
+            yield
+
+    def end_sharing(self) -> None:
+        """Leave the rows as they are from now on: they have what they share, or are never to get it."""
+        self._subwords = None
+
+    @contextmanager
+    def _shared(self, ids: Tensor | None) -> Iterator[None]:
+        if self._subwords is None:
+            yield
+            return
+        with self._subwords.added(list(self._table.blocks), ids):
+            yield
+
+    def _row_optimizers(self) -> dict[str, RowOptimizer]:
+        if self._subwords is None:
+            return {"rows": self._rows}
+        return {"rows": self._rows, "parts": self._parts}
 
     def _linear_step(self, parts: Sequence[StudentBatch]) -> tuple[Tensor, Iterable[RowGradient]]:
         scale = 1.0 / (1.0 - self._recipe.ngram_dropout) if self._pooling == "sum" else 1.0
@@ -144,7 +190,7 @@ class StudentStep:
         for part in parts:
             gathered = self.exchange.gather(part.ids, part.lengths)
             read = gathered if self.exchange.is_split else part
-            with torch.no_grad():
+            with torch.no_grad(), self._shared(read.ids):
                 columns = self.model.pool_bags(read.ids, read.lengths) * scale
                 pooled = self.exchange.to_texts(columns, gathered.num_texts)
             pooled.requires_grad_()
@@ -197,7 +243,8 @@ class StudentStep:
     def _local_table(self, ids: Tensor) -> Iterator[tuple[Tensor, Tensor, nn.Parameter]]:
         """Put the rows of a batch in the place of the table: yields ids into it, the rows' numbers, the rows."""
         rows, local = torch.unique(ids, return_inverse=True)
-        gathered = self._table.rows(rows)
+        with self._shared(rows):
+            gathered = self._table.rows(rows)
         leaf = nn.Parameter(torch.cat([gathered.new_zeros(1, gathered.shape[1]), gathered]))
         blocks = self._table.blocks
         self._table.blocks = nn.ParameterList([leaf])

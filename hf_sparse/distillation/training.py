@@ -32,6 +32,7 @@ from hf_sparse.distillation.recipe_data import ProblemType
 from hf_sparse.distillation.stream import TextStream
 from hf_sparse.distillation.student_step import StudentStep
 from hf_sparse.distillation.student_weights import save_student
+from hf_sparse.distillation.subwords import Spellings
 from hf_sparse.distillation.tensor_folder import TensorFolder, write_folder
 from hf_sparse.evaluation.metrics import PRIMARY_METRIC, score
 from hf_sparse.student import SparseNgramForSequenceClassification
@@ -89,6 +90,7 @@ class StudentTrainer:
         steps_before: Batches of earlier trainings of the run; trackers count on from there, since some need rising
             steps.
         exchange: The processes that train together; None: this one alone.
+        spellings: Of words that share what their spellings share while they are trained; None: they do not.
     """
 
     def __init__(
@@ -103,6 +105,7 @@ class StudentTrainer:
         seed: int,
         steps_before: int = 0,
         exchange: Exchange | None = None,
+        spellings: Spellings | None = None,
     ) -> None:
         self.model = model
         self.recipe = recipe
@@ -111,7 +114,12 @@ class StudentTrainer:
         self.folder = folder
         self._exchange = exchange or Exchange(model.config.embedding_size, mode="replicated")
         self._step = StudentStep(
-            model, recipe=recipe, problem_type=problem_type, accelerator=accelerator, exchange=self._exchange
+            model,
+            recipe=recipe,
+            problem_type=problem_type,
+            accelerator=accelerator,
+            exchange=self._exchange,
+            spellings=spellings,
         )
         self._plain = BatchMaker(
             tokenizer=tokenizer,
@@ -147,11 +155,13 @@ class StudentTrainer:
                 self._train_on(batches, progress, total=total)
                 bar.update()
                 if progress.step in eval_steps:
-                    self._validate(held_out, progress)
+                    with self._step.folded():
+                        self._validate(held_out, progress)
                 late = time.monotonic() - saved > 60 * self.recipe.checkpoint_minutes and progress.step < total
                 if self._is_agreed(late):
                     self._save_checkpoint(progress)
                     saved = time.monotonic()
+        self._step.end_sharing()
         if progress.best is None:
             return self.evaluate(held_out)
         self._load_best(progress)

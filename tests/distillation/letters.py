@@ -6,12 +6,14 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import torch
 from accelerate import Accelerator
 
 from hf_sparse.distillation.exchange import Exchange
 from hf_sparse.distillation.recipe import TrainingRecipe
 from hf_sparse.distillation.stream import TextShard, TextStream
 from hf_sparse.distillation.student_weights import new_student
+from hf_sparse.distillation.subwords import Spellings
 from hf_sparse.distillation.training import StudentTrainer
 from hf_sparse.student import SparseNgramConfig, SparseNgramForSequenceClassification
 
@@ -56,6 +58,7 @@ def make_trainer(
     *,
     steps_before: int = 0,
     exchange: Exchange | None = None,
+    subwords: bool = False,
     **changes: object,
 ) -> StudentTrainer:
     """Return a trainer of a student in a folder; `changes` go to the recipe."""
@@ -71,7 +74,16 @@ def make_trainer(
         seed=0,
         steps_before=steps_before,
         exchange=exchange,
+        spellings=make_spellings() if subwords else None,
     )
+
+
+def make_spellings() -> Spellings:
+    """Return spellings in which every other row is a word, of three of eight parts."""
+    rows = torch.arange(2, ROWS, 2)
+    parts = np.random.default_rng(0).permuted(np.tile(np.arange(8), (len(rows), 1)), axis=1)[:, :3]
+    ends = torch.arange(0, 3 * len(rows) + 1, 3)
+    return Spellings(rows=rows, ends=ends, parts=torch.from_numpy(parts.flatten()), num_parts=8)
 
 
 def make_streams(folder: Path, *, batch_size: int = 8) -> tuple[TextStream, TextStream]:

@@ -71,6 +71,8 @@ SHAPES: dict[str, dict[str, Any]] = {
     "sum": {"pooling": "sum", "block_rows": 17},
     "adam": {"optimizer": "lazy_adam", "lr": 0.02, "block_rows": 23},
     "five": {"embedding_size": 5},
+    "subwords": {"subwords": True, "block_rows": 17},
+    "subwords of adam": {"subwords": True, "optimizer": "lazy_adam", "lr": 0.02, "pooling": "sum"},
 }
 
 
@@ -109,7 +111,8 @@ def test_parts_of_a_batch_give_the_same_training(alone: tuple[Path, Found]) -> N
 def test_training_goes_on_with_another_number_of_processes(tmp_path: Path) -> None:
     """Two processes begin, three go on, one ends; as if two had done it all. Two that are stopped: bit for bit."""
     settings = {
-        name: case(optimizer=name, checkpoint_minutes=0.0, lr=0.02) for name in ("rowwise_adagrad", "lazy_adam")
+        name: case(optimizer=name, subwords=True, checkpoint_minutes=0.0, lr=0.02)
+        for name in ("rowwise_adagrad", "lazy_adam")
     }
 
     def cases(kind: str, *, folder: str | None = None, stop_after: int | None = None) -> Cases:

@@ -1,6 +1,8 @@
 """The training step against plain autograd, and a training that is interrupted against one that is not."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,8 @@ from hf_sparse.distillation import training as training_module
 from hf_sparse.distillation.batches import StudentBatch
 from hf_sparse.distillation.stream import TextStream
 from hf_sparse.distillation.student_step import StudentStep
-from tests.distillation.letters import ROWS, make_model, make_streams, make_trainer
+from hf_sparse.student import SparseNgramForSequenceClassification
+from tests.distillation.letters import ROWS, make_model, make_spellings, make_streams, make_trainer
 
 
 def make_batch(seed: int, num_texts: int = 4) -> StudentBatch:
@@ -30,15 +33,54 @@ def make_batch(seed: int, num_texts: int = 4) -> StudentBatch:
     )
 
 
+class _Shared:
+    """What rows share by their spellings, as dense tensors that autograd sees; plain row-wise Adagrad."""
+
+    def __init__(self, model: SparseNgramForSequenceClassification) -> None:
+        spellings = make_spellings()
+        self._table = model.model.table
+        self._matrix = torch.zeros(ROWS, spellings.num_parts)
+        for index, row in enumerate(spellings.rows.tolist()):
+            self._matrix[row, spellings.parts[3 * index : 3 * index + 3]] = 3**-0.5
+        self._parts = torch.zeros(spellings.num_parts, model.config.embedding_size, requires_grad=True)
+        self._square_sum = torch.zeros(spellings.num_parts)
+
+    def of_blocks(self) -> tuple[torch.Tensor, ...]:
+        """Return what is added to each block."""
+        return (self._matrix @ self._parts).split([len(block) for block in self._table.blocks])
+
+    @contextmanager
+    def added(self) -> Iterator[None]:
+        """Put sums in the place of the blocks; gradients of both parts arrive."""
+        blocks = self._table.blocks
+        sums = [block + values for block, values in zip(blocks, self.of_blocks(), strict=True)]
+        self._table.blocks = None
+        self._table.__dict__["blocks"] = sums
+        try:
+            yield
+        finally:
+            del self._table.__dict__["blocks"]
+            self._table.blocks = blocks
+
+    @torch.no_grad()
+    def step(self) -> None:
+        if self._parts.grad is not None:
+            self._square_sum += self._parts.grad.square().mean(1)
+            self._parts -= 0.1 * self._parts.grad / (self._square_sum.sqrt() + 1e-8)[:, None]
+            self._parts.grad = None
+
+
 SHAPES = [{}, {"block_rows": 17}, *({"sentence_pairs": True, "pair_bags": bags} for bags in ("sides", "overlap"))]
 
 
+@pytest.mark.parametrize("subwords", [False, True])
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("pooling", ["mean", "sum", "max", "attentive"])
-def test_steps_equal_plain_autograd(tmp_path: Path, pooling: str, shape: dict[str, Any]) -> None:
+def test_steps_equal_plain_autograd(tmp_path: Path, pooling: str, shape: dict[str, Any], subwords: bool) -> None:
     model, oracle = (make_model(pooling=pooling, **shape) for _ in range(2))
-    trainer = make_trainer(tmp_path / "run", model, lr=0.1, head_lr=0.01)
+    trainer = make_trainer(tmp_path / "run", model, lr=0.1, head_lr=0.01, subwords=subwords)
     table = oracle.model.table.blocks
+    shared = _Shared(oracle) if subwords else None
     head = torch.optim.AdamW(
         [p for n, p in oracle.named_parameters() if "blocks" not in n], lr=0.01, weight_decay=0.01
     )
@@ -49,7 +91,8 @@ def test_steps_equal_plain_autograd(tmp_path: Path, pooling: str, shape: dict[st
         trainer._step.take([replace(batch, ids=ids, lengths=lengths)], lr_scale=1.0)
         oracle.zero_grad()
         assert batch.logits is not None
-        logits = oracle.classify(oracle.pool(batch.ids, batch.lengths))
+        with nullcontext() if shared is None else shared.added():
+            logits = oracle.classify(oracle.pool(batch.ids, batch.lengths))
         F.kl_div(logits.log_softmax(-1), batch.logits.softmax(-1), reduction="batchmean").backward()
         head.step()
         with torch.no_grad():
@@ -57,7 +100,19 @@ def test_steps_equal_plain_autograd(tmp_path: Path, pooling: str, shape: dict[st
                 if block.grad is not None:
                     square_sum += block.grad.square().mean(1)
                     block -= 0.1 * block.grad / (square_sum.sqrt() + 1e-8)[:, None]
-    for (name, found), expected in zip(model.named_parameters(), oracle.parameters(), strict=True):
+        if shared is not None:
+            shared.step()
+    if shared is not None:
+        with torch.no_grad():
+            for block, values in zip(table, shared.of_blocks(), strict=True):
+                block += values
+        with trainer._step.folded():
+            weights = {name: value.clone() for name, value in model.named_parameters()}
+        own = list(trainer.model.named_parameters())
+        assert any(not torch.equal(weights[name], value) for name, value in own)
+    else:
+        weights = dict(model.named_parameters())
+    for (name, found), expected in zip(weights.items(), oracle.parameters(), strict=True):
         torch.testing.assert_close(found.detach(), expected.detach(), atol=2e-5, rtol=1e-4, msg=name)
 
 
@@ -100,11 +155,17 @@ def test_trackers_count_on_from_earlier_trainings(
     assert [line["step"] for line in metrics(tmp_path / "second.partial")][-1] == 24
 
 
+@pytest.mark.parametrize("subwords", [False, True])
 @pytest.mark.parametrize("optimizer", ["rowwise_adagrad", "lazy_adam"])
 def test_interrupted_training_ends_with_the_same_weights(
-    tmp_path: Path, streams: tuple[TextStream, TextStream], monkeypatch: pytest.MonkeyPatch, optimizer: str
+    tmp_path: Path,
+    streams: tuple[TextStream, TextStream],
+    monkeypatch: pytest.MonkeyPatch,
+    optimizer: str,
+    subwords: bool,
 ) -> None:
-    settings = {"optimizer": optimizer, "ngram_dropout": 0.2, "checkpoint_minutes": 0.0}
+    settings: dict[str, Any] = {"optimizer": optimizer, "ngram_dropout": 0.2, "checkpoint_minutes": 0.0}
+    settings["subwords"] = subwords
     monkeypatch.setattr(training_module, "_LOG_EVERY", 7)
     whole = make_model(hidden_dropout=0.3)
     torch.manual_seed(5)
