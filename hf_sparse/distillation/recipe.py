@@ -151,7 +151,7 @@ class StudentRecipe:
     seed: int | None = None
     initial_rows: Literal["auto", "random", "naive_bayes"] = "auto"
     naive_bayes_scale: float = 0.5
-    subwords: bool = False
+    subwords: bool = True
 
     def __post_init__(self) -> None:
         check_bounds(
@@ -251,12 +251,17 @@ class DistilRecipe(TrainingRecipe):
 
 @dataclass(kw_only=True)
 class FineTuneRecipe(TrainingRecipe):
-    """Fine-tuning of the distilled student on D_train, kept only if it is better on validation data."""
+    """Fine-tuning of the distilled student on D_train, kept only if it is better on validation data.
+
+    Attributes:
+        average: Average the weights before and after, if that lowers the loss on validation texts.
+    """
 
     stage_name = "fine_tune"
 
     epochs: int = 3
     gold_weight: float = 1.0
+    average: bool = True
 
 
 @dataclass(kw_only=True)

@@ -17,13 +17,13 @@ from hf_sparse.distillation.exchange import Exchange, table_mode
 from hf_sparse.distillation.label_space import LabelSpace
 from hf_sparse.distillation.naive_bayes import add_ratios, count_ratios
 from hf_sparse.distillation.plan import RunPlan
-from hf_sparse.distillation.recipe import TrainingRecipe
+from hf_sparse.distillation.recipe import FineTuneRecipe, TrainingRecipe
 from hf_sparse.distillation.stream import TextShard, TextStream
 from hf_sparse.distillation.student_weights import default_block_rows, new_student
 from hf_sparse.distillation.subwords import Spellings
 from hf_sparse.distillation.teacher import TeacherEncoder
 from hf_sparse.distillation.texts import has_labels, shards
-from hf_sparse.distillation.training import BEST, CHECKPOINTS, StudentTrainer, predict_logits
+from hf_sparse.distillation.training import BEST, CHECKPOINTS, START, StudentTrainer, predict_logits
 from hf_sparse.evaluation.metrics import PRIMARY_METRIC, score
 from hf_sparse.files import remove_folder, write_json
 from hf_sparse.student import SparseNgramConfig, SparseNgramForSequenceClassification, SparseNgramTokenizer
@@ -31,7 +31,7 @@ from hf_sparse.student import SparseNgramConfig, SparseNgramForSequenceClassific
 _EVALUATION_BATCH = 512
 _COUNTING_BATCH = 8192
 _TRAININGS = ("distil", "fine_tune", "from_scratch")
-_TRAINING_FILES = (CHECKPOINTS, BEST, "features-*.safetensors")
+_TRAINING_FILES = (CHECKPOINTS, BEST, START, "features-*.safetensors")
 
 
 def require_labels(texts_folder: Path, text_set: str) -> None:
@@ -192,12 +192,14 @@ def train_student(
         steps_before=_steps_before(plan, folder.name.removesuffix(".partial")),
         exchange=exchange,
         spellings=Spellings.of(tokenizer.vocabulary) if plan.recipe.student.subwords else None,
+        averages=isinstance(recipe, FineTuneRecipe) and recipe.average,
     )
     best = trainer.fit(stream, TextStream(held_out, batch_size=_EVALUATION_BATCH, seed=None))
     trainer.save()
     if accelerator.is_main_process:
         metric = PRIMARY_METRIC[plan.space.problem_type]
-        write_json(folder / "validation.json", {"loss": best.loss, metric: best.primary})
+        scores = {"loss": best.loss, metric: best.primary}
+        write_json(folder / "validation.json", scores | ({"share": best.share} if trainer.averages else {}))
         _remove_training_files(folder)
 
 

@@ -5,7 +5,7 @@ import json
 import logging
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,14 +42,24 @@ logger = logging.getLogger(__name__)
 _LOG_EVERY = 50
 CHECKPOINTS = "checkpoints"
 BEST = "best"
+START = "start"
+# Shares of the trained weights that are tried, the rest being those that it began with.
+_SHARES = (0.75, 0.5, 0.25)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ValidationScore:
-    """Scores on validation data: the mean loss, and the primary metric if every text has a label."""
+    """Scores on validation data.
+
+    Attributes:
+        loss: The mean loss.
+        primary: The primary metric, if every text has a label.
+        share: Of the trained weights, where they were averaged with those that the training began with.
+    """
 
     loss: float
     primary: float | None
+    share: float = 1.0
 
     def rank(self, *, by_loss: bool) -> tuple[float, float]:
         """Return what is larger for a better student: the primary metric, then the smaller loss."""
@@ -91,6 +101,8 @@ class StudentTrainer:
             steps.
         exchange: The processes that train together; None: this one alone.
         spellings: Of words that share what their spellings share while they are trained; None: they do not.
+        averages: Average the trained weights with those that the training began with, if that lowers the loss on
+            validation texts (Wortsman et al. 2022, "Robust fine-tuning of zero-shot models").
     """
 
     def __init__(
@@ -106,6 +118,7 @@ class StudentTrainer:
         steps_before: int = 0,
         exchange: Exchange | None = None,
         spellings: Spellings | None = None,
+        averages: bool = False,
     ) -> None:
         self.model = model
         self.recipe = recipe
@@ -131,6 +144,7 @@ class StudentTrainer:
         self._dropped = dataclasses.replace(self._plain, ngram_dropout=recipe.ngram_dropout, seed=seed)
         self._metrics = folder / "metrics.jsonl"
         self._steps_before = steps_before
+        self.averages = averages
         self._share = (self._exchange.rank, self._exchange.num_processes)
 
     def fit(self, stream: TextStream, validation: TextStream) -> ValidationScore:
@@ -142,6 +156,8 @@ class StudentTrainer:
         total = self.recipe.epochs * stream.batches_per_epoch
         held_out = self.held_out(validation)
         progress = self._resume()
+        if self.averages and not progress.step:
+            write_folder(self.folder / START, self._step.weights(), exchange=self._exchange)
         eval_steps = _evaluation_steps(stream.batches_per_epoch, total, per_epoch=self.recipe.evals_per_epoch)
         batches = prefetch(
             [self._dropped(part) for part in cut_batch(batch, self.recipe.accumulation_steps)]
@@ -165,7 +181,7 @@ class StudentTrainer:
         if progress.best is None:
             return self.evaluate(held_out)
         self._load_best(progress)
-        return progress.best
+        return self._average(held_out, progress) if self.averages else progress.best
 
     def save(self) -> None:
         """Save the student in the folder, as `save_pretrained` does; every process calls it."""
@@ -288,6 +304,22 @@ class StudentTrainer:
         assert progress.best_step is not None
         return step_folder(self.folder / BEST, progress.best_step)
 
+    def _average(self, held_out: list[StudentBatch], progress: _Progress) -> ValidationScore:
+        """Leave that average of the first and the best weights in the model which has the least validation loss."""
+        assert progress.best is not None
+        first, best = (
+            TensorFolder(folder, self._exchange.columns)
+            for folder in (self.folder / START, self._best_folder(progress))
+        )
+        found = [progress.best]
+        for share in _SHARES:
+            self._step.restore_weights(_Average(first, best, share))
+            found.append(dataclasses.replace(self.evaluate(held_out), share=share))
+            self._log({"step": progress.step, "share": share, "validation_loss": found[-1].loss})
+        chosen = min(found, key=lambda each: each.loss)
+        self._step.restore_weights(best if chosen.share == 1 else _Average(first, best, chosen.share))
+        return chosen
+
     def _load_best(self, progress: _Progress) -> None:
         self._step.restore_weights(TensorFolder(self._best_folder(progress), self._exchange.columns))
 
@@ -299,6 +331,22 @@ class StudentTrainer:
         stage = self.folder.name.removesuffix(".partial")
         numbers = {f"{stage}/{name}": value for name, value in values.items() if name != "step" and value is not None}
         self.accelerator.log(numbers, step=self._steps_before + values["step"])
+
+
+class _Average(Mapping[str, torch.Tensor]):
+    """The averages of tensors of the same names, made when they are asked for."""
+
+    def __init__(self, first: Mapping[str, torch.Tensor], second: Mapping[str, torch.Tensor], share: float) -> None:
+        self._first, self._second, self._share = first, second, share
+
+    def __getitem__(self, name: str) -> torch.Tensor:
+        return torch.lerp(self._first[name], self._second[name], self._share)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._second)
+
+    def __len__(self) -> int:
+        return len(self._second)
 
 
 def predict_logits(

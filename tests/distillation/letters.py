@@ -59,6 +59,7 @@ def make_trainer(
     steps_before: int = 0,
     exchange: Exchange | None = None,
     subwords: bool = False,
+    averages: bool = False,
     **changes: object,
 ) -> StudentTrainer:
     """Return a trainer of a student in a folder; `changes` go to the recipe."""
@@ -75,6 +76,7 @@ def make_trainer(
         steps_before=steps_before,
         exchange=exchange,
         spellings=make_spellings() if subwords else None,
+        averages=averages,
     )
 
 

@@ -71,7 +71,7 @@ SHAPES: dict[str, dict[str, Any]] = {
     "sum": {"pooling": "sum", "block_rows": 17},
     "adam": {"optimizer": "lazy_adam", "lr": 0.02, "block_rows": 23},
     "five": {"embedding_size": 5},
-    "subwords": {"subwords": True, "block_rows": 17},
+    "subwords": {"subwords": True, "averages": True, "block_rows": 17},
     "subwords of adam": {"subwords": True, "optimizer": "lazy_adam", "lr": 0.02, "pooling": "sum"},
 }
 
