@@ -137,18 +137,19 @@ class SubwordRows:
 
     def _of_words(self, pooled: PooledGradient) -> PooledGradient:
         """Leave only words among the n-grams of a batch."""
-        is_word = self._places[pooled.ids.long()] >= 0
-        texts = torch.repeat_interleave(torch.arange(len(pooled.lengths), device=pooled.ids.device), pooled.lengths)
-        lengths = torch.bincount(texts[is_word], minlength=len(pooled.lengths))
+        words = (self._places.index_select(0, pooled.ids) >= 0).nonzero()[:, 0]
+        # The words before the end of each text, and so in each text.
+        ends = torch.searchsorted(words, torch.cumsum(pooled.lengths, 0))
+        lengths = ends.diff(prepend=ends.new_zeros(1))
         gradient = pooled.gradient / pooled.lengths.clamp(min=1)[:, None] if pooled.mean else pooled.gradient
-        return PooledGradient(ids=pooled.ids[is_word], lengths=lengths, gradient=gradient, mean=False)
+        return PooledGradient(ids=pooled.ids.index_select(0, words), lengths=lengths, gradient=gradient, mean=False)
 
     def _places_in(self, ids: Tensor) -> Tensor:
         """Return the places (U,) of the words among some rows, rising."""
-        places = self._places[ids.long()]
-        is_there = torch.zeros(len(self._rows), dtype=torch.bool, device=ids.device)
-        is_there[places[places >= 0]] = True
-        return is_there.nonzero()[:, 0]
+        is_there = torch.zeros(len(self._rows) + 1, dtype=torch.bool, device=ids.device)
+        # What is no word goes to the last place, which is cut off.
+        is_there[self._places.index_select(0, ids)] = True
+        return is_there[:-1].nonzero()[:, 0]
 
     def _parts_at(self, places: Tensor) -> tuple[Tensor, Tensor]:
         """Return the parts of some words end to end, and how many each has."""

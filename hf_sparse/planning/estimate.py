@@ -19,6 +19,11 @@ _VOCABULARY_BYTES: Final = 21
 _LOOKUP_BYTES: Final = 40
 _COUNTING_BYTES: Final = 3.3
 _TEXT_BYTES: Final = 0.45
+# Character n-grams of words that share their spellings: how many there are for each row of the table, how many a batch
+# touches for each row that it touches, and how often each is moved; measured on reviews.
+_PARTS: Final = 0.065
+_PARTS_TOUCHED: Final = 2.0
+_PARTS_MOVED: Final = 4
 # Characters of a token of a transformer's vocabulary, in English.
 _TOKEN_CHARACTERS: Final = 4.4
 
@@ -47,6 +52,7 @@ class Shape:
         head: Parameters outside the table.
         processes: W.
         is_split: Whether columns are shared out.
+        subwords: Whether words share what their spellings share while the student is trained.
     """
 
     num_ngrams: int
@@ -55,6 +61,7 @@ class Shape:
     head: int
     processes: int
     is_split: bool
+    subwords: bool
 
     @classmethod
     def of(cls, recipe: Recipe, *, num_labels: int, processes: int) -> "Shape":
@@ -76,6 +83,7 @@ class Shape:
             head=sum((wide + 1) * narrow for wide, narrow in pairwise(widths)),
             processes=processes,
             is_split=is_split,
+            subwords=student.subwords,
         )
 
     @property
@@ -91,6 +99,12 @@ class Shape:
     def state_bytes(self, optimizer: str, columns: int) -> int:
         """Return the bytes of the row optimiser's state for some columns of all rows."""
         return _FLOAT * self.rows * (1 if optimizer == "rowwise_adagrad" else 2 * columns + 1)
+
+    def subword_bytes(self, optimizer: str, columns: int) -> int:
+        """Return the bytes of what words share while the student is trained: values, and the optimiser's state."""
+        if not self.subwords:
+            return 0
+        return round(_PARTS * (_FLOAT * self.rows * columns + self.state_bytes(optimizer, columns)))
 
 
 def batch_of(recipe: Recipe, training: TrainingRecipe, corpus: CorpusSize) -> Batch:
@@ -123,12 +137,15 @@ def step_seconds(
     moved = (pooled + 2 * batch.rows) * shape.columns * _FLOAT
     if optimizer == "lazy_adam":
         moved += 4 * batch.rows * shape.columns * _FLOAT
+    if shape.subwords:
+        moved += _PARTS_MOVED * _PARTS_TOUCHED * batch.rows * shape.columns * _FLOAT
     bandwidth = hardware.local_bandwidth
     if shape.processes > hardware.processes_per_node:
         bandwidth = hardware.network_bandwidth
     return {
         "rows": moved / hardware.row_bandwidth,
-        "ngrams": batch.ngrams * hardware.seconds_per_ngram,
+        # Words are looked for among the n-grams, and so are they for the gradient.
+        "ngrams": batch.ngrams * hardware.seconds_per_ngram * (3 if shape.subwords else 1),
         "other": hardware.seconds_per_step,
         "network": received_bytes(shape, batch, batch_size=batch_size, optimizer=optimizer) / bandwidth,
         "extraction": batch_size * characters / shape.processes / hardware.extraction,
@@ -152,6 +169,7 @@ def estimate_training(
     step = max(parts["rows"] + parts["ngrams"] + parts["other"] + parts["network"], parts["extraction"])
     received = received_bytes(shape, batch, batch_size=training.batch_size, optimizer=training.optimizer)
     weights, state = shape.rows * shape.columns * _FLOAT, shape.state_bytes(training.optimizer, shape.columns)
+    state += shape.subword_bytes(training.optimizer, shape.columns)
     evaluations = training.epochs * training.evals_per_epoch
     scoring = evaluations * corpus.validation / training.batch_size * max(step / 2, parts["extraction"])
     checkpoints = steps * step / (60 * training.checkpoint_minutes) if training.checkpoint_minutes else steps
@@ -199,13 +217,14 @@ def estimate_bytes(recipe: Recipe, shape: Shape, corpus: CorpusSize, *, num_labe
     optimizer = recipe.distil.optimizer
     batch = batch_of(recipe, recipe.distil, corpus)
     table = shape.rows * shape.columns * _FLOAT
+    subwords = shape.subword_bytes(optimizer, shape.columns)
     state = shape.state_bytes(optimizer, shape.columns)
     pooled = recipe.distil.batch_size * shape.columns * _FLOAT
     # Ids, their order, the gradient of the pooled vectors, and four batches that wait.
     batches = round(batch.ngrams * 4 * _FLOAT * 3 + 4 * pooled)
     lookup = shape.num_ngrams * (_LOOKUP_BYTES + _VOCABULARY_BYTES)
     student = shape.parameters * _FLOAT
-    checkpoint = student + shape.state_bytes(optimizer, shape.width)
+    checkpoint = student + shape.state_bytes(optimizer, shape.width) + shape.subword_bytes(optimizer, shape.width)
     counted = (corpus.corpus + corpus.train) * corpus.characters
     disk = {
         "texts": round(corpus.num_texts * corpus.characters * _TEXT_BYTES),
@@ -221,7 +240,8 @@ def estimate_bytes(recipe: Recipe, shape: Shape, corpus: CorpusSize, *, num_labe
     return {
         "table_per_process": table,
         "optimizer_state_per_process": state,
-        "memory_per_process": table + state + batches + lookup + shape.head * _FLOAT * 4 + _PROCESS_BYTES,
+        "subwords_per_process": subwords,
+        "memory_per_process": table + state + subwords + batches + lookup + shape.head * _FLOAT * 4 + _PROCESS_BYTES,
         **{f"disk_{name}": size for name, size in disk.items()},
         # The files of the counting are gone before training begins.
         "disk": max(sum(disk.values()) - disk["counting"], disk["texts"] + disk["counting"]),

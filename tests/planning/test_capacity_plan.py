@@ -58,9 +58,19 @@ def test_counts_are_those_of_a_run(recipe: dict[str, Any], tmp_path: Path) -> No
     assert found["stages"]["fine_tune"]["steps"] == 2 * 3
     assert found["bytes"]["table_per_process"] == 1001 * 40 * 4
     assert found["bytes"]["optimizer_state_per_process"] == 1001 * 4
+    assert 0 < found["bytes"]["subwords_per_process"] < found["bytes"]["table_per_process"] / 10
     assert found["network_bytes"] == 0
     assert found["warnings"] == []
     assert found["seconds"] == pytest.approx(sum(stage["seconds"] for stage in found["stages"].values()))
+
+
+def test_subwords_take_time_and_memory(recipe: dict[str, Any], tmp_path: Path) -> None:
+    shared = plan(write(recipe, tmp_path), teacher_parameters=1e6)
+    recipe["student"]["subwords"] = False
+    alone = plan(write(recipe, tmp_path), teacher_parameters=1e6)
+    assert alone["bytes"]["subwords_per_process"] == 0
+    assert alone["bytes"]["memory_per_process"] < shared["bytes"]["memory_per_process"]
+    assert alone["stages"]["distil"]["seconds_per_step"] < shared["stages"]["distil"]["seconds_per_step"]
 
 
 def test_labelling_is_left_out_where_logits_are_given(recipe: dict[str, Any], tmp_path: Path) -> None:
