@@ -4,9 +4,8 @@ import json
 from pathlib import Path
 from typing import Any, Final
 
-from huggingface_hub import snapshot_download
-
 from hf_sparse.hub.verify import verify_student
+from hf_sparse.runtime.folder import fetch
 
 _SMALL: Final = ("config.json", "report.json", "compression.json", "*.index.json", "README.md")
 _WEIGHTS: Final = ("model*.safetensors", "vocabulary.safetensors")
@@ -28,9 +27,7 @@ def info(model: str, *, revision: str | None = None, verify: bool = False) -> di
         FileNotFoundError: There is no student.
         ValueError: It is no student, or `verify` finds something that does not fit.
     """
-    patterns = None if verify else list(_SMALL)
-    is_here = Path(model).is_dir()
-    folder = Path(model) if is_here else Path(snapshot_download(model, revision=revision, allow_patterns=patterns))
+    folder = Path(model) if Path(model).is_dir() else fetch(model, revision=revision, files=None if verify else _SMALL)
     if not (folder / "config.json").is_file():
         raise FileNotFoundError(f"there is no config.json in {str(model)!r}: it is not a student")
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))

@@ -17,6 +17,7 @@ import yaml
 from safetensors import SafetensorError
 
 import hf_sparse
+from hf_sparse.files import file_sha256
 from hf_sparse.runtime import NgramClassifier
 from hf_sparse.runtime.weights import INDEX_FILE, WEIGHTS_FILE, map_weights, read_shards
 from hf_sparse.student import SparseNgramForSequenceClassification, SparseNgramTokenizer
@@ -48,11 +49,13 @@ class VerifiedStudent:
 
     Attributes:
         files: What belongs to the student, as paths below the folder.
+        digests: SHA-256 of each file, in hexadecimal, as it was before anything was checked.
         left_out: What else lies in the folder, folders with a slash behind their names.
     """
 
     folder: Path
     files: list[str]
+    digests: dict[str, str]
     left_out: list[str]
 
 
@@ -72,18 +75,19 @@ def verify_student(folder: Path) -> VerifiedStudent:
     for name in _NEEDED:
         if not (folder / name).is_file():
             raise FileNotFoundError(f"there is no {name} in {str(folder)!r}: it is not the folder of a whole student")
-    _check_config(folder)
-    _check_code(folder)
     weights = [*read_shards(folder / INDEX_FILE), INDEX_FILE] if (folder / INDEX_FILE).is_file() else [WEIGHTS_FILE]
     more = [path for pattern in (CODE, *_MORE) for path in folder.glob(pattern) if path.is_file()]
     files = sorted({*_NEEDED, *weights, *(str(path.relative_to(folder)) for path in more)})
+    digests = {name: file_sha256(folder / name) for name in files if (folder / name).is_file()}
+    _check_config(folder)
+    _check_code(folder)
     _check_texts(folder, files)
     map_weights(folder)
     _check_answers(folder)
     others = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()} - set(files)
     # A folder of many is named once.
     named = {first + "/" * bool(rest) for first, _, rest in (name.partition("/") for name in others)}
-    return VerifiedStudent(folder=folder, files=files, left_out=sorted(named))
+    return VerifiedStudent(folder=folder, files=files, digests=digests, left_out=sorted(named))
 
 
 def _check_config(folder: Path) -> None:
