@@ -162,13 +162,17 @@ def explained(repo: str) -> Iterator[None]:
     """Raise what goes wrong on the way to a repository as an OSError that says what it means to who writes there."""
     try:
         yield
-    except HfHubHTTPError as error:
-        raise OSError(_explain_refusal(error, repo)) from error
-    except _TransportError as error:
-        raise OSError(
-            f"the Hub at {constants.ENDPOINT} does not answer ({error}); {repo} is as it was: check the network, then "
-            "run the same command again"
-        ) from error
+    except (HfHubHTTPError, _TransportError, RuntimeError) as error:
+        # What goes wrong in an upload the client wraps.
+        cause = error.__cause__ if isinstance(error, RuntimeError) else error
+        if isinstance(cause, HfHubHTTPError):
+            raise OSError(_explain_refusal(cause, repo)) from error
+        if isinstance(cause, _TransportError):
+            raise OSError(
+                f"the Hub at {constants.ENDPOINT} does not answer ({cause}); {repo} is as it was: check the network, "
+                "then run the same command again"
+            ) from error
+        raise
 
 
 def _explain_refusal(error: HfHubHTTPError, repo: str) -> str:

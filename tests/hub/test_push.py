@@ -18,6 +18,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipe
 from hf_sparse import cli
 from hf_sparse.benchmark.bench import bench
 from hf_sparse.benchmark.texts import made_texts
+from hf_sparse.hub.info import info
 from hf_sparse.hub.push import format_push, push
 from hf_sparse.runtime import NgramClassifier
 from hf_sparse.student import SparseNgramTokenizer
@@ -163,6 +164,67 @@ def test_commit_of_someone_else_meanwhile(hub: Hub, student: Path) -> None:
         push(str(student), "org/student")
     assert repo.history()[0].title == "theirs"
     push(str(student), "org/student")
+
+
+@pytest.mark.parametrize(
+    ("name", "when"),
+    [
+        ("config.json", "/preupload/"),  # read already: what was read is sent, so this one changes nothing
+        ("model-00002-of-00005.safetensors", "/repos/create"),
+        ("config.json", "/repos/create"),
+        ("recipe.yaml", "/repos/create"),
+        ("model-00002-of-00005.safetensors", "/preupload/"),
+        ("model-00002-of-00005.safetensors", "/info/lfs/"),
+        ("vocabulary.safetensors", "PUT /lfs/"),
+    ],
+)
+def test_file_that_changes_meanwhile(hub: Hub, student: Path, name: str, when: str) -> None:
+    whole = local_files(student)
+    whole["README.md"] = whole["README.md"].replace(b"<this repo or folder>", b"org/student")
+
+    def interfere(call: str) -> None:
+        if when in call:
+            hub.before = lambda call: None
+            content = (student / name).read_bytes()
+            (student / name).write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+
+    hub.before = interfere
+    if (name, when) == ("config.json", "/preupload/"):
+        push(str(student), "org/student")
+    else:
+        with pytest.raises((ValueError, OSError), match=r"has changed|BadDigest|content is not|refused"):
+            push(str(student), "org/student")
+    shown = files_of(hub)
+    assert shown in ({}, whole)
+
+
+@pytest.mark.parametrize("when", ["/repos/create", "PUT /lfs/", "/commit/"])
+def test_hub_that_does_not_answer(student: Path, hub: Hub, when: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("time.sleep", lambda seconds: None)  # the client tries again and again
+
+    def hang_up(call: str) -> None:
+        if when in call:
+            raise ConnectionError
+
+    hub.before = hang_up
+    with pytest.raises(OSError, match=r"does not answer .* check the network"):
+        push(str(student), "org/student")
+    assert not hub.repos or not files_of(hub)
+
+
+@pytest.mark.parametrize(
+    ("repo", "revision", "message"),
+    [
+        ("org/nothing", None, "neither a folder here nor a repository"),
+        ("org/student", "v9", "no branch, tag or commit 'v9'"),
+        ("org/stu dent", None, "neither a folder nor the name"),
+    ],
+)
+def test_names_of_nothing(hub: Hub, student: Path, repo: str, revision: str | None, message: str) -> None:
+    push(str(student), "org/student")
+    for read in (info, NgramClassifier.from_pretrained):
+        with pytest.raises((FileNotFoundError, ValueError), match=message):
+            read(repo, revision=revision)
 
 
 def test_without_a_token(hub: Hub, student: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -427,7 +489,7 @@ def test_pull_by_revision_code_revision_and_subfolder(hub: Hub, student: Path, t
 def test_commands(
     hub: Hub, student: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    cli.main(["push", str(student), "org/student", "--private", "true", "--tag", "v1.0", "--format", "json"])
+    cli.main(["push", str(student), "org/student", "--private", "--tag", "v1.0", "--format", "json"])
     assert json.loads(capsys.readouterr().out)["tag"] == "v1.0"
     cli.main(["info", "org/student"])
     assert "num ngrams" in capsys.readouterr().out
@@ -436,12 +498,17 @@ def test_commands(
     assert json.loads(capsys.readouterr().out)["verified"]
     cli.main(["card", str(student)])
     assert "README.md" in capsys.readouterr().out
-    cli.main(["demo", "org/student", "--push_to_space", "org/try-it"])
+    cli.main(["demo", "org/student", "--push-space", "org/try-it"])
     assert "org/try-it" in capsys.readouterr().out
     space = hub.repo("org/try-it", "spaces")
     assert space.sdk == "gradio"
     assert [commit.title for commit in space.history()] == ["A page to try org/student", "initial commit"]
     assert b"build_app('org/student'" in space.history()[0].files["app.py"].path.read_bytes()
+    cli.main(["demo", str(student), "--push-space"])
+    space = hub.repo("org/student", "spaces")
+    assert b"build_app('student'" in space.history()[0].files["app.py"].path.read_bytes()
+    inside = {name.partition("/")[2] for name in space.history()[0].files if name.startswith("student/")}
+    assert inside == set(local_files(student))
     (tmp_path / "in.txt").write_text("good film\n")
     cli.main(["predict", "org/student", str(tmp_path / "in.txt"), str(tmp_path / "out.jsonl"), "--revision", "v1.0"])
     expected = NgramClassifier.from_pretrained(student).predict(["good film"])
