@@ -3,7 +3,6 @@
 Nothing in the folder is run: its code must be that of this hf-sparse, which is what loads it here.
 """
 
-import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,12 +13,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 import yaml
-from safetensors import SafetensorError
 
 import hf_sparse
-from hf_sparse.files import file_sha256
+from hf_sparse.files import file_sha256, read_json
 from hf_sparse.runtime import NgramClassifier
-from hf_sparse.runtime.weights import INDEX_FILE, WEIGHTS_FILE, map_weights, read_shards
+from hf_sparse.runtime.weights import INDEX_FILE, WEIGHTS_FILE, map_file, read_shards
 from hf_sparse.student import SparseNgramForSequenceClassification, SparseNgramTokenizer
 
 CODE: Final = "*_sparse_ngram.py"
@@ -78,11 +76,14 @@ def verify_student(folder: Path) -> VerifiedStudent:
     weights = [*read_shards(folder / INDEX_FILE), INDEX_FILE] if (folder / INDEX_FILE).is_file() else [WEIGHTS_FILE]
     more = [path for pattern in (CODE, *_MORE) for path in folder.glob(pattern) if path.is_file()]
     files = sorted({*_NEEDED, *weights, *(str(path.relative_to(folder)) for path in more)})
+    # Before files are read whole: whether they can be what they say.
+    for name in [*weights, "vocabulary.safetensors"]:
+        if name.endswith(".safetensors") and (folder / name).is_file():
+            map_file(folder / name)
     digests = {name: file_sha256(folder / name) for name in files if (folder / name).is_file()}
     _check_config(folder)
     _check_code(folder)
     _check_texts(folder, files)
-    map_weights(folder)
     _check_answers(folder)
     others = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()} - set(files)
     # A folder of many is named once.
@@ -91,8 +92,8 @@ def verify_student(folder: Path) -> VerifiedStudent:
 
 
 def _check_config(folder: Path) -> None:
-    config = _read_json(folder / "config.json")
-    tokenizer = _read_json(folder / "tokenizer_config.json")
+    config = read_json(folder / "config.json")
+    tokenizer = read_json(folder / "tokenizer_config.json")
     if config.get("vocabulary_sha256") is None:
         raise ValueError(f"config.json in {str(folder)!r} names no vocabulary_sha256; save model and tokenizer anew")
     if tokenizer.get("vocabulary_sha256") != config["vocabulary_sha256"]:
@@ -146,7 +147,7 @@ def _check_texts(folder: Path, files: list[str]) -> None:
         if _TOKEN.search(text):
             raise ValueError(f"{name} in {str(folder)!r} holds what looks like an access token of the Hub; remove it")
         if path.suffix == ".json":
-            _read_json(path)
+            read_json(path)
         elif path.suffix == ".yaml":
             _read_yaml(path, text)
     card = folder / "README.md"
@@ -167,16 +168,6 @@ def read_metadata(card: Path) -> dict[str, Any]:
     return metadata
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{str(path)!r} is no JSON: {error}") from error
-    if not isinstance(found, dict):
-        raise ValueError(f"{str(path)!r} must hold an object, got {type(found).__name__}")
-    return found
-
-
 def _read_yaml(path: Path, text: str) -> Any:
     try:
         return yaml.safe_load(text)
@@ -188,7 +179,7 @@ def _check_answers(folder: Path) -> None:
     try:
         model = SparseNgramForSequenceClassification.from_pretrained(folder).train(False)
         tokenizer = SparseNgramTokenizer.from_pretrained(folder)
-    except (SafetensorError, RuntimeError, KeyError) as error:
+    except (RuntimeError, KeyError) as error:
         raise ValueError(f"the student in {str(folder)!r} does not load: {error}") from error
     if tokenizer.vocabulary_sha256 != model.config.vocabulary_sha256:
         raise ValueError(
