@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 import yaml
+from huggingface_hub import get_token
 
 import hf_sparse
 from hf_sparse.files import file_sha256, read_json
@@ -36,7 +37,7 @@ _MORE: Final = (
     ".eval_results/*.yaml",
 )
 _TEXT_SUFFIXES: Final = (".json", ".md", ".yaml", ".py", ".txt", "")
-_TOKEN: Final = re.compile(r"\bhf_[A-Za-z0-9]{30,}\b")
+_TOKEN: Final = re.compile(r"\b(?:hf_|hf_oauth_|api_org_)[A-Za-z0-9]{30,}\b")
 _PROBES: Final = ("", "a", "Not a good film, not at all!", "Ünï𝒸öde 中文 \ud800 <br />", "word " * 50)
 _TOLERANCE: Final = 1e-3
 
@@ -137,6 +138,7 @@ def _check_code(folder: Path) -> None:
 
 
 def _check_texts(folder: Path, files: list[str]) -> None:
+    own_token = get_token()  # of whatever form
     for name in files:
         path = folder / name
         if not path.is_file():
@@ -144,7 +146,7 @@ def _check_texts(folder: Path, files: list[str]) -> None:
         if path.suffix not in _TEXT_SUFFIXES:
             continue
         text = path.read_text(encoding="utf-8")
-        if _TOKEN.search(text):
+        if _TOKEN.search(text) or (own_token and own_token in text):
             raise ValueError(f"{name} in {str(folder)!r} holds what looks like an access token of the Hub; remove it")
         if path.suffix == ".json":
             read_json(path)

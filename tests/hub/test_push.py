@@ -286,6 +286,16 @@ def test_nothing_is_pushed_that_is_not_whole(hub: Hub, student: Path, kind: str,
     assert not hub.requests
 
 
+@pytest.mark.parametrize("token", ["hf_oauth_" + "x1" * 20, "api_org_" + "x" * 34, "of a form of its own"])
+def test_no_token_leaves_the_machine(hub: Hub, student: Path, token: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", token)
+    (student / "recipe.yaml").write_text(f"note: {token}\n")
+    with pytest.raises(ValueError, match="access token") as caught:
+        push(str(student), "org/student")
+    assert token not in str(caught.value)
+    assert not hub.requests
+
+
 def test_student_that_is_not_finite(
     hub: Hub, tmp_path: Path, make_model: ModelFactory, tokenizer: SparseNgramTokenizer
 ) -> None:
