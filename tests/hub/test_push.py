@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from huggingface_hub import snapshot_download
+from huggingface_hub import ModelCard, snapshot_download
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
 from hf_sparse import cli
@@ -310,6 +310,17 @@ def test_student_that_is_not_finite(
     assert not hub.requests
 
 
+def test_student_without_a_report(
+    hub: Hub, tmp_path: Path, make_model: ModelFactory, tokenizer: SparseNgramTokenizer
+) -> None:
+    make_model().save_pretrained(tmp_path / "bare")
+    tokenizer.save_pretrained(tmp_path / "bare")
+    push(str(tmp_path / "bare"), "org/student")
+    card = ModelCard(files_of(hub)["README.md"].decode())
+    assert card.data.library_name == "transformers"
+    assert 'model="org/student"' in card.text
+
+
 @pytest.mark.parametrize("folder", ["nowhere", "."])
 def test_folder_of_no_student(hub: Hub, tmp_path: Path, folder: str) -> None:
     with pytest.raises(FileNotFoundError, match=r"folder|config\.json"):
@@ -523,6 +534,13 @@ def test_commands(
     cli.main(["predict", "org/student", str(tmp_path / "in.txt"), str(tmp_path / "out.jsonl"), "--revision", "v1.0"])
     expected = NgramClassifier.from_pretrained(student).predict(["good film"])
     assert json.loads((tmp_path / "out.jsonl").read_text())["label"] == expected[0]
+    capsys.readouterr()
+    cli.main(["explain", "org/student", "--revision", "v1.0", "--text", "good film", "--format", "json"])
+    assert json.loads(capsys.readouterr().out)["texts"][0]["label"] == expected[0]
+    with pytest.raises(SystemExit) as end:
+        cli.main(["explain", "org/student", "--revision", "v9", "--text", "good film"])
+    assert end.value.code == 2
+    assert "no branch, tag or commit 'v9'" in capsys.readouterr().err
 
 
 def test_benchmark_from_a_name_alone(hub: Hub, student: Path, tmp_path: Path) -> None:
