@@ -196,6 +196,9 @@ def test_phone(open_page: Open) -> None:
     page.get_by_role("button", name="Classify", exact=True).click()
     page.wait_for_selector("#label")
     assert page.evaluate("document.documentElement.scrollWidth") <= 375
+    page.locator("#answer summary").click()
+    page.locator("#answer .ngrams li").first.wait_for()
+    assert page.evaluate("document.documentElement.scrollWidth") <= 375
 
 
 def test_keyboard_alone(open_page: Open) -> None:
