@@ -1,17 +1,20 @@
 """The command `hf-sparse`: one subcommand for each thing that can be done with a student.
 
-Only the chosen subcommand is imported, so that `--help` answers at once. Its options are the arguments of a Python
-function, read from its signature and docstring. Results go to stdout, progress and mistakes to stderr; a mistake of
-the user's is one line and exit code 2, an interrupted command has 130.
+Its options are the arguments of a Python function, whose signature and docstring are read without importing its
+module: help, completion and mistakes answer at once. Results go to stdout, progress and mistakes to stderr. Exit
+codes: 0; 2 for a mistake in the call, said in one line; 1 where the Hub, the network or the disk failed; 130 if
+interrupted.
 """
 
 import json
+import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import import_module
-from itertools import takewhile
-from typing import Any, Final
+from importlib.util import find_spec
+from typing import Final
+
+from hf_sparse.signature import load, stand_in
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,9 +23,9 @@ class Command:
 
     Attributes:
         summary: What it does.
-        function: The function that does it, or the dataclass that its options fill.
-        then: What takes that dataclass.
+        function: The function that does it, in the module that defines it, or the dataclass that its options fill.
         extra: The extra of the package that it needs.
+        then: What takes that dataclass.
         shown_by: How its result is shown; None: it has none, or writes it itself.
         by_place: Whether what the function cannot do without is given by place or, where a `--config` may hold it, by
             name.
@@ -31,8 +34,8 @@ class Command:
 
     summary: str
     function: str
+    extra: str
     then: str | None = None
-    extra: str | None = None
     shown_by: str | None = None
     by_place: bool = True
     also_by_place: tuple[str, ...] = ()
@@ -73,7 +76,7 @@ COMMANDS: Final = {
     ),
     "predict": Command(
         summary="classify a file, or standard input",
-        function="hf_sparse.prediction:predict",
+        function="hf_sparse.prediction.predict:predict",
         extra="predict",
         also_by_place=("input", "output"),
     ),
@@ -85,9 +88,9 @@ COMMANDS: Final = {
     ),
     "explain": Command(
         summary="say which n-grams an answer, or a label, rests on",
-        function="hf_sparse.explanation:explain",
+        function="hf_sparse.explanation.explain:explain",
         extra="train",
-        shown_by="hf_sparse.explanation:format_explanations",
+        shown_by="hf_sparse.explanation.show:format_explanations",
     ),
     "calibrate": Command(
         summary="fit a student's temperature and thresholds on labelled texts",
@@ -103,13 +106,13 @@ COMMANDS: Final = {
     ),
     "compress": Command(
         summary="make a student smaller and faster: prune, fold, quantise",
-        function="hf_sparse.compression:compress",
+        function="hf_sparse.compression.compress:compress",
         extra="train",
-        shown_by="hf_sparse.compression:format_report",
+        shown_by="hf_sparse.compression.compress:format_report",
     ),
     "export": Command(
         summary="write a student as ONNX, ids in and probabilities out",
-        function="hf_sparse.export:export",
+        function="hf_sparse.export.convert:export",
         extra="onnx",
         shown_by="hf_sparse.export.convert:format_export",
     ),
@@ -123,7 +126,7 @@ COMMANDS: Final = {
     ),
     "serve": Command(
         summary="answer requests over HTTP",
-        function="hf_sparse.serving:serve",
+        function="hf_sparse.serving.serve:serve",
         extra="serve",
     ),
     "demo": Command(
@@ -158,44 +161,68 @@ COMMANDS: Final = {
     ),
 }
 
+_MISTAKES: Final = (
+    ValueError,
+    ImportError,  # of an extra
+    FileNotFoundError,
+    FileExistsError,
+    NotADirectoryError,
+    IsADirectoryError,
+)
+
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a subcommand; without arguments those of the process."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     if not words or words[0] in ("-h", "--help"):
-        print(_help())
+        _print(_help())
         raise SystemExit(0 if words else 2)
     if words[0] == "--version":
         from hf_sparse import __version__
 
-        print(__version__)
+        _print(__version__)
         return
     name = words[0]
     if name not in COMMANDS:
         _fail(f"there is no command {name!r}; the commands are {', '.join(COMMANDS)}")
     try:
         _run(name, COMMANDS[name], words[1:])
-    except (ValueError, OSError, ImportError) as error:
+    except (
+        ValueError,
+        ImportError,
+        FileNotFoundError,
+        FileExistsError,
+        NotADirectoryError,
+        IsADirectoryError,
+    ) as error:
         _fail(str(error) or type(error).__name__)
+    except OSError as error:
+        _fail(str(error) or type(error).__name__, code=1)
     except KeyboardInterrupt:
         raise SystemExit(130) from None
 
 
 def _run(name: str, command: Command, words: list[str]) -> None:
-    if command.extra is not None:
-        from hf_sparse.extras import require_extra
+    from hf_sparse.extras import require_extra
 
+    # Help needs the parser alone, which every extra has.
+    if not {"-h", "--help"} & set(words) or find_spec("jsonargparse") is None:
         require_extra(command.extra)
     from jsonargparse import auto_cli
 
-    function = load(command.function)
+    from hf_sparse.arguments import option_types, spell_out
+
+    function = stand_in(command.function)
     words, as_json = _without_format(words)
-    words = _with_names(words, command)
-    result = auto_cli(function, args=words, as_positional=command.by_place, prog=f"hf-sparse {name}")
+    # What the function cannot do without stays by place.
+    first = ("",) * command.by_place
+    words = spell_out(words, option_types(function), by_place=(*first, *command.also_by_place))
+    more = None if command.shown_by is None else "--format json prints the result as JSON."
+    result = auto_cli(function, args=words, as_positional=command.by_place, prog=f"hf-sparse {name}", epilog=more)
     if command.then is not None:
         result = load(command.then)(result)
     if command.shown_by is not None:
-        print(json.dumps(result) if as_json else load(command.shown_by)(result))
+        _print(json.dumps(result) if as_json else load(command.shown_by)(result))
 
 
 def _without_format(words: list[str]) -> tuple[list[str], bool]:
@@ -213,21 +240,14 @@ def _without_format(words: list[str]) -> tuple[list[str], bool]:
     return left, chosen == "json"
 
 
-def _with_names(words: list[str], command: Command) -> list[str]:
-    """Put their names to options that are given by place."""
-    # Behind the first word, which the function cannot do without, if that is given by place.
-    first = int(command.by_place)
-    behind = words[first : first + len(command.also_by_place)]
-    given = list(takewhile(lambda word: word == "-" or not word.startswith("-"), behind))
-    named = [f"--{option}={word}" for option, word in zip(command.also_by_place, given, strict=False)]
-    return [*words[:first], *named, *words[first + len(given) :]]
-
-
-def load(place: str) -> Callable[..., Any]:
-    """Import what `module:name` names."""
-    module, _, name = place.partition(":")
-    function: Callable[..., Any] = getattr(import_module(module), name)
-    return function
+def _print(text: str) -> None:
+    """Print a result; whoever reads it may have seen enough, as `head` has."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        # The interpreter flushes what is left when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(141) from None  # as a shell says of a command that SIGPIPE ended
 
 
 def _help() -> str:
@@ -241,10 +261,11 @@ def _help() -> str:
             *lines,
             "",
             "hf-sparse COMMAND --help has the options of a command; --format json prints its result as JSON.",
+            "--create-pr is --create_pr, and an option that is true or false needs no value.",
         ]
     )
 
 
-def _fail(message: str) -> None:
+def _fail(message: str, *, code: int = 2) -> None:
     print(f"hf-sparse: {' '.join(message.split())}", file=sys.stderr)
-    raise SystemExit(2)
+    raise SystemExit(code)

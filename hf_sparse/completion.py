@@ -3,6 +3,8 @@
 import inspect
 from typing import Literal
 
+from hf_sparse.signature import stand_in
+
 Shell = Literal["bash", "zsh", "fish"]
 
 _BASH = """\
@@ -17,6 +19,7 @@ _hf_sparse() {{
 {cases}
     esac
     case "$current" in
+        --*) current="${{current#--}}"; COMPREPLY=($(compgen -W "$options" -- "--${{current//-/_}}")) ;;
         -*) COMPREPLY=($(compgen -W "$options" -- "$current")) ;;
         *) COMPREPLY=($(compgen -f -- "$current")) ;;
     esac
@@ -36,9 +39,9 @@ def completion(shell: Shell) -> dict[str, str]:
     Returns:
         `script`.
     """
-    from hf_sparse.cli import COMMANDS, load
+    from hf_sparse.cli import COMMANDS
 
-    options = {name: _options(load(command.function)) for name, command in COMMANDS.items()}
+    options = {name: _options(stand_in(command.function)) for name, command in COMMANDS.items()}
     if shell == "fish":
         lines = [
             f"complete -c hf-sparse -n __fish_use_subcommand -a {name} -d '{command.summary}'"

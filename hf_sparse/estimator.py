@@ -20,13 +20,16 @@ from hf_sparse.runtime import NgramClassifier
 Logits = npt.NDArray[np.float32]
 _FILES: Final = ("config.json", "*.safetensors", "*.index.json", "tokenizer_config.json", "*_sparse_ngram.py")
 _SMALLEST_PROBABILITY: Final = 1e-7
-_VALIDATION_TEXTS: Final = 5000
+# Fewer texts choose badly among checkpoints, more are missed in training.
+_FEWEST_VALIDATION_TEXTS: Final = 200
+_MOST_VALIDATION_TEXTS: Final = 5000
 
 
 class SparseNgramClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """Classify texts by their n-grams with a deep averaging network (Ye et al. 2022), with or without a teacher.
 
-    A fifth of the texts, at most 5,000, is held out; by them checkpoints are chosen and the temperature is fitted.
+    A tenth of the texts, at least 200 and at most 5,000, is held out, of fewer than 1,000 a fifth; by them checkpoints
+    are chosen and the temperature is fitted.
 
     Args:
         num_ngrams: Most n-grams of the vocabulary.
@@ -233,7 +236,7 @@ class SparseNgramClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mis
         more_epochs = max(3, -(-100 // gold_steps)) if self.fine_tune_epochs is None else self.fine_tune_epochs
         return parts.Recipe(
             output_dir=str(run / "run"),
-            data=DataRecipe(train=train, corpus=more, validation_size=min(_VALIDATION_TEXTS, len(texts) // 5)),
+            data=DataRecipe(train=train, corpus=more, validation_size=_num_held_out(len(texts))),
             teacher=parts.TeacherRecipe(model=model),
             vocabulary=parts.VocabularyRecipe(
                 num_ngrams=self.num_ngrams, max_n=self.max_n, min_documents=self.min_documents
@@ -248,6 +251,11 @@ class SparseNgramClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mis
             evaluate=parts.EvaluateRecipe(speed_seconds=0),
             seed=seed,
         )
+
+
+def _num_held_out(num_texts: int) -> int:
+    tenth = min(num_texts // 10, _MOST_VALIDATION_TEXTS)
+    return min(num_texts // 5, max(tenth, _FEWEST_VALIDATION_TEXTS))
 
 
 def _texts(found: Iterable[str]) -> list[str]:

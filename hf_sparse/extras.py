@@ -6,8 +6,8 @@ EXTRAS = {
     "predict": ("jsonargparse", "pyarrow"),
     "onnx": ("jsonargparse", "onnx", "onnxruntime"),
     "demo": ("gradio", "jinja2", "jsonargparse", "pyarrow"),
-    "serve": ("httptools", "orjson", "prometheus_client", "starlette", "uvicorn"),
-    "bench": ("matplotlib", "pyarrow"),
+    "serve": ("httptools", "jsonargparse", "orjson", "prometheus_client", "starlette", "uvicorn"),
+    "bench": ("jsonargparse", "matplotlib", "pyarrow"),
     "cluster": ("datatrove",),
     "train": ("accelerate", "datasets", "evaluate", "jinja2", "jsonargparse", "pyarrow", "sklearn", "scipy"),
 }

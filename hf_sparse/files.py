@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from safetensors import SafetensorError
 
@@ -40,6 +40,37 @@ def file_sha256(path: Path) -> str:
     """Return the sha256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def parse_json(content: str | bytes, *, where: object) -> Any:
+    """Return what a JSON text holds.
+
+    Args:
+        content: The text.
+        where: The file, for the message.
+
+    Raises:
+        ValueError: It is no JSON, or nested so deep that nobody has written it in good faith.
+    """
+    try:
+        return json.loads(content)
+    except ValueError as error:
+        raise ValueError(f"{where} is no JSON: {error}") from error
+    except RecursionError as error:
+        raise ValueError(f"{where} is no JSON that can be read: it is nested too deep") from error
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return the object that a JSON file holds.
+
+    Raises:
+        FileNotFoundError: There is none.
+        ValueError: It is no JSON, or something else than an object.
+    """
+    found = parse_json(path.read_bytes(), where=path)
+    if not isinstance(found, dict):
+        raise ValueError(f"{path} must hold an object, got {type(found).__name__}")
+    return found
 
 
 @contextmanager

@@ -2,9 +2,11 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -33,16 +35,20 @@ def student(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_help_imports_nothing_large() -> None:
+def test_help_and_completion_import_nothing_large() -> None:
     program = (
         "import sys\nfrom hf_sparse import cli\n"
-        "try: cli.main(['--help'])\nexcept SystemExit as end: assert end.code == 0\n"
-        "large = {'torch', 'transformers', 'numba', 'numpy', 'jsonargparse', 'datasets'} & set(sys.modules)\n"
+        "for words in [['--help'], *([name, '--help'] for name in cli.COMMANDS)]:\n"
+        "    try: cli.main(words)\n"
+        "    except SystemExit as end: assert end.code == 0\n"
+        "cli.main(['completion', 'bash'])\n"
+        "large = {'torch', 'transformers', 'huggingface_hub', 'numba', 'sklearn', 'pyarrow', 'gradio', 'datasets'}\n"
+        "large &= set(sys.modules)\n"
         "sys.exit(f'imported: {large}' if large else 0)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, cwd=ROOT)
     assert done.returncode == 0, done.stderr
-    assert all(name in done.stdout for name in cli.COMMANDS)
+    assert all(f"usage: hf-sparse {name}" in done.stdout for name in cli.COMMANDS)
 
 
 @pytest.mark.parametrize("name", ["compress", "bench"])
@@ -57,7 +63,7 @@ def test_help_of_a_command(name: str, capsys: pytest.CaptureFixture[str]) -> Non
 
 
 def test_compress(student: Path, tmp_path: Path) -> None:
-    done = run("compress", str(student), str(tmp_path / "small"), "--table_dtype", "int4")
+    done = run("compress", str(student), "--fold", str(tmp_path / "small"), "--table-dtype", "int4")
     assert done.returncode == 0, done.stderr
     assert [line.split()[0] for line in done.stdout.splitlines()] == ["step", "student", "fold", "int4"]
     assert (tmp_path / "small/model.safetensors").is_file()
@@ -84,6 +90,48 @@ def test_mistakes_are_one_line(student: Path, tmp_path: Path) -> None:
     done = run("compress", str(student), str(tmp_path / "x"), "--no_such_option", "1")
     assert done.returncode == 2
     assert "no_such_option" in done.stderr
+
+
+def test_failures_are_not_mistakes(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    for error, code in [
+        (ConnectionError("the Hub does not answer"), 1),
+        (OSError(28, "No space left on device"), 1),
+        (FileNotFoundError("there is no folder"), 2),
+        (ValueError("no"), 2),
+        (KeyboardInterrupt(), 130),
+    ]:
+
+        def fail(*args: object, error: BaseException = error) -> None:
+            raise error
+
+        monkeypatch.setattr(cli, "_run", fail)
+        with pytest.raises(SystemExit) as end:
+            cli.main(["info", "x"])
+        assert end.value.code == code
+        assert str(error) in capsys.readouterr().err
+
+
+def test_interrupted_command(student: Path) -> None:
+    command = [sys.executable, "-m", "hf_sparse", "predict", str(student), "--quiet"]
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    process = subprocess.Popen([*command, "--batch-size", "1"], cwd=ROOT, text=True, **pipes)
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write("the film\n")
+    process.stdin.flush()
+    assert json.loads(process.stdout.readline())["text"] == "the film"
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in said
+
+
+def test_reader_that_has_seen_enough(student: Path) -> None:
+    for words in ("--help", f"info {student}", "completion bash"):
+        script = f"{sys.executable} -m hf_sparse {words} | true; echo ${{PIPESTATUS[0]}}"
+        done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True, cwd=ROOT)
+        assert done.stdout.strip() in ("141", "0")  # 0 if all was written before the reader was gone
+        assert not done.stderr
 
 
 def test_missing_extra(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -164,6 +212,7 @@ def test_completion_works_in_bash(capsys: pytest.CaptureFixture[str]) -> None:
     for words, place, expected in [
         ("comp", 1, "compress completion"),
         ("push --pri", 2, "--private"),
+        ("push --create-p", 2, "--create_pr"),
         ("compress a --keep", 3, "--keep_ngrams"),
     ]:
         program = script + ask.format(words=words, place=place)

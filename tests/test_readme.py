@@ -2,14 +2,16 @@
 
 import inspect
 import re
+import shlex
 import sys
-from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import jsonargparse
 import pytest
 
-from hf_sparse.cli import COMMANDS
+from hf_sparse import cli, signature
+from hf_sparse.arguments import option_types
 from hf_sparse.compression import compress
 from hf_sparse.distillation.recipe import Recipe
 
@@ -41,13 +43,41 @@ def test_the_recipe_is_a_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert found.data.corpus[0].text_column == "body"
 
 
-def test_commands_have_the_options_it_names() -> None:
-    commands = re.findall(r"^hf-sparse (\w+) (.*)$", "\n".join(blocks("bash")), flags=re.MULTILINE)
-    assert commands
-    for name, rest in commands:
-        module, _, function = COMMANDS[name].function.partition(":")
-        parameters = inspect.signature(getattr(import_module(module), function)).parameters
-        assert set(re.findall(r"--(\w+)", rest)) <= {*parameters, "config", "format"}
+COMMAND_LINES = re.findall(r"(?:^|\| |`|\()hf-sparse ([a-z]+ [^`\n]+?)(?:`|\)\"|$)", README, flags=re.MULTILINE)
+
+
+@pytest.mark.parametrize("line", COMMAND_LINES)
+def test_commands_are_understood(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+
+    def load(place: str) -> Any:
+        if inspect.isclass(signature_load(place)):
+            return signature_load(place)
+        return lambda *args, **options: calls.append((place, options)) or ""
+
+    signature_load = signature.load
+    monkeypatch.setattr(signature, "load", load)
+    monkeypatch.setattr(cli, "load", load)
+    monkeypatch.chdir(ROOT)
+    call, _, comment = line.partition("  #")
+    words = shlex.split(call.partition(" | ")[0])
+    cli.main(words)
+    command = cli.COMMANDS[words[0]]
+    assert calls[0][0] == (command.then or command.function)
+    # What a comment says can be added.
+    types = option_types(signature.stand_in(command.function))
+    assert {name.replace("-", "_") for name in re.findall(r"--([\w-]+)", comment)} <= set(types)
+
+
+def test_there_are_command_lines() -> None:
+    assert {line.split()[0] for line in COMMAND_LINES} >= set(cli.COMMANDS) - {"label"}
+
+
+def test_scripts_have_the_options_it_names() -> None:
+    lines = re.findall(r"^.*recipes/distill\.py (.*)$", "\n".join(blocks("bash")), flags=re.MULTILINE)
+    assert lines
+    for line in lines:
+        assert set(re.findall(r"--([\w.-]+)", line)) <= {"config", *option_types(Recipe)}
 
 
 def test_files_and_verbs_it_names_are_there() -> None:

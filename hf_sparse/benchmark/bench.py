@@ -26,6 +26,7 @@ from hf_sparse.benchmark.texts import (
     shuffle,
 )
 from hf_sparse.extras import require_extra
+from hf_sparse.runtime.folder import fetch
 from hf_sparse.runtime.student_files import NgramVocabulary
 
 logger = logging.getLogger(__name__)
@@ -196,15 +197,7 @@ def choose(everyone: Sequence[Any], names: Sequence[str] | None) -> list[Any]:
 
 def _local_folder(name: str) -> Path:
     """Return the folder of a model, fetched from the Hub where it is not one already."""
-    if Path(name).is_dir():
-        return Path(name)
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError
-
-    try:
-        return Path(snapshot_download(name))
-    except HFValidationError as error:
-        raise ValueError(f"{name} is neither a folder nor the name of a Hub repository") from error
+    return Path(name) if Path(name).is_dir() else fetch(name)
 
 
 def _check_positive(**values: float) -> None:

@@ -11,6 +11,7 @@ import torch
 
 from hf_sparse.explanation.attribution import attribute
 from hf_sparse.files import write_atomic
+from hf_sparse.runtime.folder import student_folder
 from hf_sparse.student.modeling_sparse_ngram import SparseNgramForSequenceClassification
 from hf_sparse.student.tokenization_sparse_ngram import SparseNgramTokenizer
 
@@ -224,11 +225,12 @@ def explain(
     top: int = 10,
     steps: int = 32,
     html: str | None = None,
+    revision: str | None = None,
 ) -> dict[str, Any]:
     """Say which n-grams a student's answers rest on.
 
     Args:
-        model: Folder of a student.
+        model: Folder of a student, or its repository on the Hub; nothing in it is run.
         text: A text to explain.
         text_pair: Its partner, for students of pairs.
         data: Parquet, CSV, JSON Lines or text file whose texts are explained.
@@ -241,11 +243,13 @@ def explain(
         top: N-grams shown of a text, on either side.
         steps: Points of the integral of students with hidden layers; more make the residual smaller.
         html: Also write a page to this file.
+        revision: Branch, tag or commit of the repository.
 
     Returns:
         `texts`, a list of explanations, or `labels`, the n-grams of each label.
 
     Raises:
+        FileNotFoundError: If there is no student.
         ValueError: If neither text nor data is given, or both, or they do not fit the student.
     """
     from hf_sparse.explanation.show import label_page, text_page
@@ -254,7 +258,7 @@ def explain(
         raise ValueError("give --text or --data: one of the two is explained")
     if per_label is not None and data is None:
         raise ValueError("per_label is about many texts; name them with --data")
-    explainer = Explainer(model, steps=steps)
+    explainer = Explainer(student_folder(model, revision=revision), steps=steps)
     texts, pairs = _read(text, text_pair, data, text_column, text_pair_column, limit)
     if per_label is not None:
         labels = explainer.per_label(texts, pairs, top=per_label)

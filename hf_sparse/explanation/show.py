@@ -99,6 +99,24 @@ def text_section(item: Explanation, *, top: int, title: str | None = None) -> st
     )
 
 
+def every_ngram(item: Explanation, *, most: int) -> str:
+    """Return a part of a page with every n-gram of a text, coloured by its contribution, the strongest first.
+
+    Args:
+        item: The explanation.
+        most: N-grams at the most; how many more there are is said.
+    """
+    ranked = sorted(item.ngrams, key=lambda one: -abs(one.contribution))
+    largest = max((abs(one.contribution) for one in ranked), default=0.0) or 1.0
+    spans = [
+        f"<li>{_word(one.ngram, one.contribution, largest)} <small>{one.contribution:+.3f}</small></li>"
+        for one in ranked[:most]
+    ]
+    rest = f"<p>and {len(ranked) - most:,} more, each of which contributes less</p>" if len(ranked) > most else ""
+    title = f"All {len(ranked):,} n-grams, the strongest first"
+    return f"<details><summary>{title}</summary><ul class='words ngrams'>{''.join(spans)}</ul>{rest}</details>"
+
+
 def _word(word: str, value: float, largest: float) -> str:
     strength = min(1.0, abs(value) / largest)
     colour = "26, 127, 55" if value > 0 else "207, 34, 46"

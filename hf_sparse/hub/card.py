@@ -9,6 +9,7 @@ import jinja2
 
 from hf_sparse.files import write_atomic
 from hf_sparse.hub.metadata import card_metadata, eval_results
+from hf_sparse.runtime.student_files import NgramVocabulary
 
 # What a card says in the place of the repository until it is pushed.
 PLACEHOLDER: Final = "<this repo or folder>"
@@ -28,6 +29,8 @@ _SCORES: Final = {
 def card(folder: str) -> dict[str, Any]:
     """Write the model card of a student anew, from `report.json` and `benchmark.json` in its folder.
 
+    Where there is no report, as for students that no recipe has made, the card says what the config says.
+
     Args:
         folder: The folder of a student.
 
@@ -35,7 +38,8 @@ def card(folder: str) -> dict[str, Any]:
         `files`: what was written.
 
     Raises:
-        FileNotFoundError: There is no report.
+        FileNotFoundError: There is neither a report nor a config.
+        ValueError: One of them cannot be read.
     """
     return {"files": write_card(Path(folder))}
 
@@ -47,14 +51,8 @@ def format_card(result: dict[str, Any]) -> str:
 
 def write_card(folder: Path) -> list[str]:
     """Write `README.md` and `.eval_results/*.yaml` of a student; see `card`."""
-    if not (folder / "report.json").is_file():
-        raise FileNotFoundError(
-            f"there is no report.json in {str(folder)!r}, from which a card is made; distil the student with a "
-            "recipe, or write README.md yourself"
-        )
     found = {name: _read(folder / f"{name}.json") for name in ("report", "benchmark", "compression")}
-    report = found["report"]
-    assert report is not None, "checked above"
+    report = _described(folder) if found["report"] is None else found["report"]
     pictures = [name for name in _PICTURES if (folder / name).is_file()]
     text = render_card(report, found["benchmark"], found["compression"], pictures=pictures)
     files = {"README.md": text, **eval_results(report)}
@@ -74,7 +72,7 @@ def render_card(
     """Return the README.md of a student, metadata included.
 
     Args:
-        report: What `report.json` holds.
+        report: What `report.json` holds; without `student` nothing is said of results and training.
         benchmark: What `benchmark.json` holds, if the student was measured against others.
         compression: What `compression.json` holds, if this is a compressed student.
         pictures: Names of the pictures beside the card.
@@ -84,7 +82,7 @@ def render_card(
         undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
     )
     environment.filters |= {"code": _code, "cell": _cell}
-    columns, rows = _results(report)
+    columns, rows = _results(report, is_compressed=compression is not None) if "student" in report else ([], {})
     body = environment.from_string(_TEMPLATE.read_text(encoding="utf-8")).render(
         report=report,
         facts=report.get("hub", {}),
@@ -95,15 +93,37 @@ def render_card(
         compression=compression,
         pictures={name: _PICTURES[name] for name in pictures or []},
         placeholder=PLACEHOLDER,
-        pairs=_has_pairs(report),
+        pairs=report["sentence_pairs"] if "sentence_pairs" in report else _has_pairs(report),
         pooling=report["recipe"].get("student", {}).get("pooling", "mean"),
-        teacher_name=teacher["base_model"] or Path(teacher["model"]).name,
+        teacher_name=None if teacher is None else teacher["base_model"] or Path(teacher["model"]).name,
     )
     return f"---\n{card_metadata(report).to_yaml()}\n---\n\n{body}"
 
 
-def _results(report: Mapping[str, Any]) -> tuple[list[str], dict[str, list[str]]]:
-    """Return the column names and, for each classifier, the cells of the table of results."""
+def _described(folder: Path) -> dict[str, Any]:
+    """Return what a report would say of a student that no run has made, from its config and vocabulary."""
+    config = _read(folder / "config.json")
+    if config is None:
+        raise FileNotFoundError(f"there is no config.json in {str(folder)!r}: it is not the folder of a student")
+    names = config.get("id2label") or {"0": "LABEL_0", "1": "LABEL_1"}  # what transformers takes for granted
+    return {
+        "teacher": None,
+        "problem_type": config.get("problem_type") or "single_label_classification",
+        "labels": [names[key] for key in sorted(names, key=int)],
+        "sentence_pairs": config["sentence_pairs"],
+        "num_ngrams": config["vocab_size"] - 1,
+        "recipe": {
+            "vocabulary": {"max_n": NgramVocabulary.load(folder).max_n},
+            "student": {"pooling": config["pooling"]},
+        },
+    }
+
+
+def _results(report: Mapping[str, Any], *, is_compressed: bool) -> tuple[list[str], dict[str, list[str]]]:
+    """Return the column names and, for each classifier, the cells of the table of results.
+
+    What only the student has, agreement, calibration and size, stands in its row alone.
+    """
     # There are no scores where the texts had no labels.
     names = [name for name in _SCORES[report["problem_type"]] if name in report["student"]]
     scores = {"teacher": report["teacher"], "student": report["student"]}
@@ -112,12 +132,28 @@ def _results(report: Mapping[str, Any]) -> tuple[list[str], dict[str, list[str]]
         scores |= {who: found.get(report["text_set"], found["validation"]) for who, found in baselines.items()}
     rows = {who: [f"{found[name]:.4f}" for name in names] for who, found in scores.items()}
     columns = [name.replace("_", " ") for name in names]
+    if names:
+        for column, value in _of_the_student(report, is_compressed=is_compressed).items():
+            columns.append(column)
+            for who, cells in rows.items():
+                cells.append(value if who == "student" else "")
     if "texts_per_second" in report:
         columns.append("texts per second")
         speeds = report["texts_per_second"]
         for who, cells in rows.items():
             cells.append(f"{speeds[who]:,.0f}" if who in speeds else "")
     return columns, rows
+
+
+def _of_the_student(report: Mapping[str, Any], *, is_compressed: bool) -> dict[str, str]:
+    found = {"agreement": f"{report['agreement']:.4f}"}
+    calibration = (report.get("calibration") or {}).get(report["text_set"])
+    if calibration is not None:
+        found["ECE, calibrated"] = f"{calibration['ece_before']:.4f} → {calibration['ece_after']:.4f}"
+    num_bytes = report.get("hub", {}).get("file_bytes")
+    if num_bytes is not None and not is_compressed:
+        found["MB"] = f"{num_bytes / 1e6:,.1f}"
+    return found
 
 
 def _speeds(benchmark: Mapping[str, Any] | None) -> dict[str, Any] | None:
@@ -170,4 +206,9 @@ def _cell(text: str) -> str:
 
 
 def _read(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    if not path.is_file():
+        return None
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{str(path)!r} is no JSON: {error}; remove it, or make it anew") from error

@@ -1,12 +1,12 @@
 """What a student is, read from its files: without its weights, and without running anything."""
 
-import json
 from pathlib import Path
 from typing import Any, Final
 
-from huggingface_hub import snapshot_download
-
+from hf_sparse.files import read_json
 from hf_sparse.hub.verify import verify_student
+from hf_sparse.runtime.folder import fetch
+from hf_sparse.runtime.student_config import read_config
 
 _SMALL: Final = ("config.json", "report.json", "compression.json", "*.index.json", "README.md")
 _WEIGHTS: Final = ("model*.safetensors", "vocabulary.safetensors")
@@ -28,14 +28,8 @@ def info(model: str, *, revision: str | None = None, verify: bool = False) -> di
         FileNotFoundError: There is no student.
         ValueError: It is no student, or `verify` finds something that does not fit.
     """
-    patterns = None if verify else list(_SMALL)
-    is_here = Path(model).is_dir()
-    folder = Path(model) if is_here else Path(snapshot_download(model, revision=revision, allow_patterns=patterns))
-    if not (folder / "config.json").is_file():
-        raise FileNotFoundError(f"there is no config.json in {str(model)!r}: it is not a student")
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    if config.get("model_type") != "sparse_ngram":
-        raise ValueError(f"{model!r} holds a model of type {config.get('model_type')!r}, not a sparse_ngram student")
+    folder = Path(model) if Path(model).is_dir() else fetch(model, revision=revision, files=None if verify else _SMALL)
+    config = read_config(folder)
     if verify:
         verify_student(folder)
     names = config.get("id2label") or {"0": "LABEL_0", "1": "LABEL_1"}  # what transformers takes for granted
@@ -49,7 +43,7 @@ def info(model: str, *, revision: str | None = None, verify: bool = False) -> di
         "embedding_size": config["embedding_size"],
         "hidden_sizes": config["hidden_sizes"],
         "pooling": config["pooling"],
-        "table_dtype": config["table_dtype"],
+        "table_dtype": config.get("table_dtype", "float32"),
         "calibrated": config.get("calibration_temperature") is not None,
         "bytes": sum(path.stat().st_size for path in files) if files else None,
         **_reported(folder / "report.json"),
@@ -72,7 +66,7 @@ def format_info(found: dict[str, Any]) -> str:
 def _reported(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
-    report = json.loads(path.read_text(encoding="utf-8"))
+    report = read_json(path)
     speeds = report.get("texts_per_second", {})
     return {
         "teacher": report["teacher"]["base_model"] or report["teacher"]["model"],

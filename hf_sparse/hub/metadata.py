@@ -23,14 +23,18 @@ def card_metadata(report: Mapping[str, Any]) -> ModelCardData:
     """Return the metadata of a student.
 
     Args:
-        report: What `report.json` holds; older ones without `hub` have less to say.
+        report: What `report.json` holds; older ones without `hub` have less to say, and those of students that no run
+            has made have no `student`.
     """
     facts = report.get("hub", {})
-    results = _results(report)
+    results = _results(report) if "student" in report else []
+    base_model = report["teacher"]["base_model"] if report["teacher"] else None
     return ModelCardData(
         library_name="transformers",
         pipeline_tag="text-classification",
-        base_model=report["teacher"]["base_model"],
+        base_model=base_model,
+        # Of the four kinds that the Hub knows, a model that was trained to answer as another does is this one.
+        base_model_relation="finetune" if base_model else None,
         license=facts.get("license"),
         language=facts.get("language") or None,
         datasets=facts.get("datasets") or None,
@@ -52,6 +56,8 @@ def eval_results(report: Mapping[str, Any]) -> dict[str, str]:
     Returns:
         Content by path; empty where the test set is not one of the Hub's, or has no labels.
     """
+    if "student" not in report:
+        return {}
     dataset = _hub_dataset(report)
     scores = [name for name in _METRICS if name in report["student"]]
     if report["text_set"] != "test" or dataset is None or not scores:

@@ -1,8 +1,11 @@
 """Pushing a student: everything in one commit, or nothing."""
 
 import fnmatch
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from huggingface_hub import (
     CommitInfo,
@@ -11,12 +14,15 @@ from huggingface_hub import (
     CommitOperationDelete,
     HfApi,
     ModelInfo,
+    constants,
 )
 from huggingface_hub.errors import HfHubHTTPError
 
 from hf_sparse.hub.card import PLACEHOLDER, write_card
 from hf_sparse.hub.verify import CODE, VerifiedStudent, verify_student
 
+# The client's own HTTP library, httpx or the one after it, whichever is installed.
+_TransportError: Final = cast(type[Exception], HfHubHTTPError.__mro__[1])
 # What belongs to one student only: a repository that held another one must not keep it.
 _REPLACED: Final = ("model*.safetensors", "model.safetensors.index.json", "compression.json", "benchmark.*", CODE)
 
@@ -51,20 +57,18 @@ def push(
 
     Raises:
         FileNotFoundError: A file of the student is missing.
-        ValueError: The student is not whole, or the repository does not allow what is asked for.
+        ValueError: The student is not whole, changes meanwhile, or the repository does not allow what is asked for.
         OSError: The Hub did not answer, or refused.
     """
     if not (Path(folder) / "README.md").is_file():
         write_card(Path(folder))
     student = verify_student(Path(folder))
     api = HfApi()
-    try:
+    with explained(repo):
         head = _prepare(api, repo, private=private, revision=revision, create_pr=create_pr, tag=tag)
         commit = _commit(api, student, head, revision=revision, create_pr=create_pr, message=message)
         if tag is not None:
             api.create_tag(head.id, tag=tag, revision=commit.oid)
-    except HfHubHTTPError as error:
-        raise OSError(explain_refusal(error, repo)) from error
     return {
         "repo": head.id,
         "url": str(commit.repo_url),
@@ -113,8 +117,14 @@ def _commit(
 ) -> CommitInfo:
     remote = {file.rfilename for file in head.siblings or []}
     stale = [name for name in remote - set(student.files) if any(fnmatch.fnmatch(name, kind) for kind in _REPLACED)]
+    additions = [_addition(student, name, repo=head.id) for name in student.files]
+    # The client reads weights again to send them; what it sends goes by the digest that it finds.
+    api.preupload_lfs_files(head.id, additions, revision=revision, create_pr=create_pr, free_memory=False)
+    for addition in additions:
+        if addition.path_in_repo.endswith(".safetensors"):
+            _check_unchanged(student, addition.path_in_repo, addition.upload_info.sha256.hex())
     operations: list[CommitOperationAdd | CommitOperationDelete | CommitOperationCopy] = [
-        *(_addition(student.folder, name, repo=head.id) for name in student.files),
+        *additions,
         *(CommitOperationDelete(path_in_repo=name) for name in sorted(stale)),
     ]
     return api.create_commit(
@@ -128,15 +138,44 @@ def _commit(
     )
 
 
-def _addition(folder: Path, name: str, *, repo: str) -> CommitOperationAdd:
-    if name != "README.md":
-        return CommitOperationAdd(path_in_repo=name, path_or_fileobj=folder / name)
-    card = (folder / name).read_text(encoding="utf-8").replace(PLACEHOLDER, repo)
-    return CommitOperationAdd(path_in_repo=name, path_or_fileobj=card.encode())
+def _addition(student: VerifiedStudent, name: str, *, repo: str) -> CommitOperationAdd:
+    path = student.folder / name
+    if path.suffix == ".safetensors":
+        return CommitOperationAdd(path_in_repo=name, path_or_fileobj=path)
+    content = path.read_bytes()
+    _check_unchanged(student, name, hashlib.sha256(content).hexdigest())
+    if name == "README.md":
+        content = content.replace(PLACEHOLDER.encode(), repo.encode())
+    return CommitOperationAdd(path_in_repo=name, path_or_fileobj=content)
 
 
-def explain_refusal(error: HfHubHTTPError, repo: str) -> str:
-    """Return what a refusal of the Hub means to who writes to a repository."""
+def _check_unchanged(student: VerifiedStudent, name: str, digest: str) -> None:
+    if digest != student.digests[name]:
+        raise ValueError(
+            f"{name} in {str(student.folder)!r} has changed while the student was pushed; nothing was committed: wait "
+            "until whatever writes there is done, then run the same command again"
+        )
+
+
+@contextmanager
+def explained(repo: str) -> Iterator[None]:
+    """Raise what goes wrong on the way to a repository as an OSError that says what it means to who writes there."""
+    try:
+        yield
+    except (HfHubHTTPError, _TransportError, RuntimeError) as error:
+        # What goes wrong in an upload the client wraps.
+        cause = error.__cause__ if isinstance(error, RuntimeError) else error
+        if isinstance(cause, HfHubHTTPError):
+            raise OSError(_explain_refusal(cause, repo)) from error
+        if isinstance(cause, _TransportError):
+            raise OSError(
+                f"the Hub at {constants.ENDPOINT} does not answer ({cause}); {repo} is as it was: check the network, "
+                "then run the same command again"
+            ) from error
+        raise
+
+
+def _explain_refusal(error: HfHubHTTPError, repo: str) -> str:
     status = error.response.status_code
     if status in (401, 403):
         return f"the Hub does not let you write to {repo} ({status}); log in with `hf auth login`, or set HF_TOKEN"

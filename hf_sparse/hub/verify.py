@@ -3,7 +3,6 @@
 Nothing in the folder is run: its code must be that of this hf-sparse, which is what loads it here.
 """
 
-import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,11 +13,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 import yaml
-from safetensors import SafetensorError
+from huggingface_hub import get_token
 
 import hf_sparse
+from hf_sparse.files import file_sha256, read_json
 from hf_sparse.runtime import NgramClassifier
-from hf_sparse.runtime.weights import INDEX_FILE, WEIGHTS_FILE, map_weights, read_shards
+from hf_sparse.runtime.weights import INDEX_FILE, WEIGHTS_FILE, map_file, read_shards
 from hf_sparse.student import SparseNgramForSequenceClassification, SparseNgramTokenizer
 
 CODE: Final = "*_sparse_ngram.py"
@@ -37,7 +37,7 @@ _MORE: Final = (
     ".eval_results/*.yaml",
 )
 _TEXT_SUFFIXES: Final = (".json", ".md", ".yaml", ".py", ".txt", "")
-_TOKEN: Final = re.compile(r"\bhf_[A-Za-z0-9]{30,}\b")
+_TOKEN: Final = re.compile(r"\b(?:hf_|hf_oauth_|api_org_)[A-Za-z0-9]{30,}\b")
 _PROBES: Final = ("", "a", "Not a good film, not at all!", "Ünï𝒸öde 中文 \ud800 <br />", "word " * 50)
 _TOLERANCE: Final = 1e-3
 
@@ -48,11 +48,13 @@ class VerifiedStudent:
 
     Attributes:
         files: What belongs to the student, as paths below the folder.
+        digests: SHA-256 of each file, in hexadecimal, as it was before anything was checked.
         left_out: What else lies in the folder, folders with a slash behind their names.
     """
 
     folder: Path
     files: list[str]
+    digests: dict[str, str]
     left_out: list[str]
 
 
@@ -72,23 +74,27 @@ def verify_student(folder: Path) -> VerifiedStudent:
     for name in _NEEDED:
         if not (folder / name).is_file():
             raise FileNotFoundError(f"there is no {name} in {str(folder)!r}: it is not the folder of a whole student")
-    _check_config(folder)
-    _check_code(folder)
     weights = [*read_shards(folder / INDEX_FILE), INDEX_FILE] if (folder / INDEX_FILE).is_file() else [WEIGHTS_FILE]
     more = [path for pattern in (CODE, *_MORE) for path in folder.glob(pattern) if path.is_file()]
     files = sorted({*_NEEDED, *weights, *(str(path.relative_to(folder)) for path in more)})
+    # Before files are read whole: whether they can be what they say.
+    for name in [*weights, "vocabulary.safetensors"]:
+        if name.endswith(".safetensors") and (folder / name).is_file():
+            map_file(folder / name)
+    digests = {name: file_sha256(folder / name) for name in files if (folder / name).is_file()}
+    _check_config(folder)
+    _check_code(folder)
     _check_texts(folder, files)
-    map_weights(folder)
     _check_answers(folder)
     others = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()} - set(files)
     # A folder of many is named once.
     named = {first + "/" * bool(rest) for first, _, rest in (name.partition("/") for name in others)}
-    return VerifiedStudent(folder=folder, files=files, left_out=sorted(named))
+    return VerifiedStudent(folder=folder, files=files, digests=digests, left_out=sorted(named))
 
 
 def _check_config(folder: Path) -> None:
-    config = _read_json(folder / "config.json")
-    tokenizer = _read_json(folder / "tokenizer_config.json")
+    config = read_json(folder / "config.json")
+    tokenizer = read_json(folder / "tokenizer_config.json")
     if config.get("vocabulary_sha256") is None:
         raise ValueError(f"config.json in {str(folder)!r} names no vocabulary_sha256; save model and tokenizer anew")
     if tokenizer.get("vocabulary_sha256") != config["vocabulary_sha256"]:
@@ -132,6 +138,7 @@ def _check_code(folder: Path) -> None:
 
 
 def _check_texts(folder: Path, files: list[str]) -> None:
+    own_token = get_token()  # of whatever form
     for name in files:
         path = folder / name
         if not path.is_file():
@@ -139,10 +146,10 @@ def _check_texts(folder: Path, files: list[str]) -> None:
         if path.suffix not in _TEXT_SUFFIXES:
             continue
         text = path.read_text(encoding="utf-8")
-        if _TOKEN.search(text):
+        if _TOKEN.search(text) or (own_token and own_token in text):
             raise ValueError(f"{name} in {str(folder)!r} holds what looks like an access token of the Hub; remove it")
         if path.suffix == ".json":
-            _read_json(path)
+            read_json(path)
         elif path.suffix == ".yaml":
             _read_yaml(path, text)
     card = folder / "README.md"
@@ -163,16 +170,6 @@ def read_metadata(card: Path) -> dict[str, Any]:
     return metadata
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{str(path)!r} is no JSON: {error}") from error
-    if not isinstance(found, dict):
-        raise ValueError(f"{str(path)!r} must hold an object, got {type(found).__name__}")
-    return found
-
-
 def _read_yaml(path: Path, text: str) -> Any:
     try:
         return yaml.safe_load(text)
@@ -184,7 +181,7 @@ def _check_answers(folder: Path) -> None:
     try:
         model = SparseNgramForSequenceClassification.from_pretrained(folder).train(False)
         tokenizer = SparseNgramTokenizer.from_pretrained(folder)
-    except (SafetensorError, RuntimeError, KeyError) as error:
+    except (RuntimeError, KeyError) as error:
         raise ValueError(f"the student in {str(folder)!r} does not load: {error}") from error
     if tokenizer.vocabulary_sha256 != model.config.vocabulary_sha256:
         raise ValueError(

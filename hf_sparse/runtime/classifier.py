@@ -1,13 +1,11 @@
 """A student that serves: text to label with NumPy and the compiled kernels alone."""
 
 import ctypes
-import json
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain, islice
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -19,7 +17,8 @@ from hf_sparse.runtime.jit import Floats, Ids, Offsets
 from hf_sparse.runtime.kernel import CompiledExtractor, build_tables
 from hf_sparse.runtime.pairs import bag_shares, overlap_bags
 from hf_sparse.runtime.pooling import MODES, Table, ids_pooler, texts_pooler
-from hf_sparse.runtime.rows import BITS, FORMATS, TAILS
+from hf_sparse.runtime.rows import BITS, FORMATS, NUMPY_DTYPES, TAILS
+from hf_sparse.runtime.student_config import read_config
 from hf_sparse.runtime.student_files import (
     NgramExtractor,
     NgramVocabulary,
@@ -37,7 +36,6 @@ _BATCH_CHARACTERS: Final = 1 << 20
 _FEWEST_TEXTS: Final = 16
 # Batches for each thread that are made before any is begun.
 _WAVE_BATCHES: Final = 8
-_FORMAT_VERSION: Final = 1
 _PROBLEM_TYPES: Final = ("single_label_classification", "multi_label_classification", "regression")
 
 
@@ -95,14 +93,18 @@ class NgramClassifier:
             ValueError: The folder does not hold a student that the runtime can serve; the message says why.
         """
         folder = student_folder(folder_or_repo, revision=revision)
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        _check_config(config, folder)
+        config = read_config(folder)
         vocabulary = NgramVocabulary.load(folder)
         expected = config.get("vocabulary_sha256")
         if expected is not None and expected != vocabulary.sha256:
             raise ValueError(
                 f"{folder}: vocabulary.safetensors has sha256 {vocabulary.sha256}, but the model was made with "
                 f"{expected}: both must come from one student"
+            )
+        if config["vocab_size"] != vocabulary.num_rows:
+            raise ValueError(
+                f"{folder}: config.json has vocab_size {config['vocab_size']}, but the vocabulary numbers "
+                f"{vocabulary.num_rows} rows: both must come from one student"
             )
         weights = map_weights(folder)
         check_weights(config, weights, where=folder)
@@ -308,22 +310,12 @@ def _table(
     for index, start in enumerate(range(0, num_rows, block_rows)):
         name, rows = f"model.table.blocks.{index}", min(block_rows, num_rows - start)
         block = weights.get(name)
-        if block is None or block.shape[0] != rows or block.nbytes != rows * stride:
+        if block is None or block.dtype != NUMPY_DTYPES[dtype] or block.shape != (rows, stride // block.itemsize):
             found = "there is none" if block is None else f"it is {block.dtype} {block.shape}"
             raise ValueError(f"the weights {name} must have {rows} rows of {stride} bytes ({dtype}), but {found}")
         blocks.append(block)
     addresses = np.array([block.ctypes.data for block in blocks], dtype=np.int64)
     return blocks, (addresses, block_rows, stride, width)
-
-
-def _check_config(config: Mapping[str, Any], folder: Path) -> None:
-    if config.get("model_type") != "sparse_ngram":
-        raise ValueError(f"{folder} holds a model of type {config.get('model_type')!r}, not a sparse_ngram student")
-    if config.get("format_version") != _FORMAT_VERSION:
-        raise ValueError(
-            f"{folder} has format version {config.get('format_version')}, this runtime reads {_FORMAT_VERSION}: "
-            "install a newer hf-sparse"
-        )
 
 
 def _check_pooling(config: Mapping[str, Any]) -> None:
@@ -338,5 +330,12 @@ def _check_pooling(config: Mapping[str, Any]) -> None:
 
 
 def _labels(config: Mapping[str, Any], num_labels: int) -> list[str]:
-    names = config.get("id2label") or {}
-    return [str(names.get(str(index), f"LABEL_{index}")) for index in range(num_labels)]
+    names = config.get("id2label")
+    if names is None:
+        return [f"LABEL_{index}" for index in range(num_labels)]
+    if len(names) != num_labels:
+        raise ValueError(
+            f"id2label in config.json names {len(names)} labels, but the weights have {num_labels}: both must come "
+            "from one student"
+        )
+    return [str(names[str(index)]) for index in range(num_labels)]

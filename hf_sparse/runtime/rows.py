@@ -27,6 +27,8 @@ _FLOAT: Final = ir.FloatType()
 # The number of each way to store rows, and the bits of a column.
 FORMATS: Final = {"float32": 0, "float16": 1, "bfloat16": 2, "int8": 3, "int4": 4}
 BITS: Final = {"float32": 32, "float16": 16, "bfloat16": 16, "int8": 8, "int4": 4}
+# As `weights.map_file` gives them: bfloat16 as its bits, packed rows as bytes.
+NUMPY_DTYPES: Final = {"float32": "<f4", "float16": "<f2", "bfloat16": "<u2", "int8": "|u1", "int4": "|u1"}
 # Bytes of scale and offset behind the columns.
 TAILS: Final = {"float32": 0, "float16": 0, "bfloat16": 0, "int8": 8, "int4": 4}
 

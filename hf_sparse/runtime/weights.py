@@ -5,7 +5,6 @@ they are first read and are shared by all processes that map it. https://hugging
 format.
 """
 
-import json
 import math
 import mmap
 import struct
@@ -16,6 +15,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from hf_sparse.files import parse_json, read_json
 from hf_sparse.runtime.student_files import EDGE_ROWS, check_fingerprint, weights_fingerprint
 
 WEIGHTS_FILE: Final = "model.safetensors"
@@ -57,7 +57,7 @@ def read_shards(index: Path) -> list[str]:
         ValueError: It is no index, or names something else than a safetensors file beside it.
     """
     try:
-        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        names = sorted(set(read_json(index)["weight_map"].values()))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{index} is not the index of weights ({error}); download or save it again") from error
     for name in names:
@@ -74,10 +74,7 @@ def map_file(file: Path) -> dict[str, npt.NDArray[Any]]:
         header_size = struct.unpack("<Q", head)[0] if len(head) == 8 else size
         if header_size > min(size - 8, _LARGEST_HEADER):
             raise ValueError(f"{file} is not a safetensors file, or it is truncated: download or save it again")
-        try:
-            header = json.loads(stream.read(header_size))
-        except ValueError as error:
-            raise ValueError(f"{file} is not a safetensors file: {error}") from error
+        header = parse_json(stream.read(header_size), where=f"{file} is not a safetensors file; its header")
         data = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
     try:
         entries = {name: entry for name, entry in header.items() if name != "__metadata__"}
@@ -126,6 +123,8 @@ def _view(file: Path, data: mmap.mmap, start: int, name: str, entry: dict[str, A
     if entry["dtype"] not in _DTYPES:
         raise ValueError(f"{file}: tensor {name!r} has type {entry['dtype']}, known are {', '.join(_DTYPES)}")
     dtype = np.dtype(_DTYPES[entry["dtype"]])
+    if not all(type(size) is int and size >= 0 for size in entry["shape"]):
+        raise ValueError(f"{file}: tensor {name!r} cannot have the shape {entry['shape']!r:.80}; download it again")
     count = math.prod(entry["shape"])
     if not 0 <= first <= last <= len(data) - start or last - first != count * dtype.itemsize:
         raise ValueError(f"{file} is truncated: tensor {name!r} does not lie within it; download or save it again")

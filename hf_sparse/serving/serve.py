@@ -27,6 +27,7 @@ def serve(
     max_queue: int = 4096,
     max_body_bytes: int = 1_000_000,
     max_texts: int = 1024,
+    revision: str | None = None,
 ) -> None:
     """Answer requests over HTTP until told to stop; then finish what has been accepted.
 
@@ -43,11 +44,17 @@ def serve(
         max_queue: Most texts that wait; beyond, requests get status 503.
         max_body_bytes: Largest request; beyond, status 413.
         max_texts: Most texts of a request; beyond, status 422.
+        revision: Branch, tag or commit of the repository.
+
+    Raises:
+        FileNotFoundError: There is no student.
+        ValueError: It cannot be served; the message says why.
     """
     limits = Limits(max_body_bytes=max_body_bytes, max_texts=max_texts, max_batch=max_batch, max_queue=max_queue)
     logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")
     # A process of several workers makes its own application; the settings reach it by the environment.
-    os.environ[_SETTINGS] = orjson.dumps({"model": model, "num_threads": num_threads, "limits": vars(limits)}).decode()
+    settings = {"model": model, "revision": revision, "num_threads": num_threads, "limits": vars(limits)}
+    os.environ[_SETTINGS] = orjson.dumps(settings).decode()
     options: dict[str, Any] = {"host": host, "port": port, "access_log": False, "log_level": "info"}
     if workers > 1:
         uvicorn.run("hf_sparse.serving.serve:app_from_environment", factory=True, workers=workers, **options)
@@ -61,7 +68,9 @@ def serve(
 def app_from_environment() -> Service:
     """Return the application that the settings of `serve` ask for."""
     settings = orjson.loads(os.environ[_SETTINGS])
-    classifier = NgramClassifier.from_pretrained(settings["model"], num_threads=settings["num_threads"])
+    classifier = NgramClassifier.from_pretrained(
+        settings["model"], revision=settings["revision"], num_threads=settings["num_threads"]
+    )
     # What is made at first use, such as the tables for letters that are not ASCII, is made before the first request.
     classifier.predict_proba(["a", "é"])
     return Service(classifier, name=settings["model"], limits=Limits(**settings["limits"]))

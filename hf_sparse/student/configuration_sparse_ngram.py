@@ -13,6 +13,7 @@ Folded = Literal["hidden", "classifier"]
 
 TABLE_DTYPES: tuple[TableDtype, ...] = ("float32", "float16", "bfloat16", "int8", "int4")
 
+MOST_BLOCKS = 65_536  # each is a tensor: a config that asks for millions would keep whoever loads it busy for hours
 FORMAT_VERSION = 1  # of the tensors and of their meaning; code that does not know a version must refuse it
 
 
@@ -124,6 +125,12 @@ class SparseNgramConfig(PreTrainedConfig):
         for name in ("vocab_size", "embedding_size", "block_rows"):
             value = getattr(self, name)
             _require(name, value, isinstance(value, int) and value > 0, "a whole number >= 1")
+        num_blocks = -(-self.vocab_size // self.block_rows)
+        if num_blocks > MOST_BLOCKS:
+            raise ValueError(
+                f"block_rows is {self.block_rows}, which cuts a table of {self.vocab_size} rows into {num_blocks} "
+                f"blocks, but {MOST_BLOCKS} is the most; make it larger"
+            )
         widths_fit = all(isinstance(width, int) and width > 0 for width in self.hidden_sizes)
         _require("hidden_sizes", self.hidden_sizes, widths_fit, "a list of whole numbers >= 1")
         for name in ("ngram_dropout", "hidden_dropout"):

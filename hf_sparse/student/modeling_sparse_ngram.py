@@ -12,6 +12,7 @@ from itertools import pairwise
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers import initialization as init
@@ -102,9 +103,14 @@ class SparseNgramPreTrainedModel(PreTrainedModel):
         """Load a model as any other.
 
         Raises:
-            ValueError: If the weights are not those that were saved with the config.
+            ValueError: If the weights are not those that were saved with the config, or cannot be read.
         """
-        loaded = super().from_pretrained(*args, **kwargs)
+        try:
+            loaded = super().from_pretrained(*args, **kwargs)
+        except SafetensorError as error:
+            raise ValueError(
+                f"the weights of {args[0]} cannot be read: {error}; download or save them again"
+            ) from error
         check_weights(loaded[0] if isinstance(loaded, tuple) else loaded)
         return loaded
 

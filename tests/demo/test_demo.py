@@ -52,6 +52,36 @@ def test_answer_says_all(folder: Path) -> None:
     assert student.examples == [["a good film"]]
 
 
+def test_every_ngram_is_coloured(folder: Path) -> None:
+    student = TriedStudent(str(folder))
+    text = "the film was good and bad , a good film ! a bad film was the good and bad film !"
+    explained = student.explainer.explain(text)
+    assert len(explained.ngrams) > 24
+    html = student.answer(text)
+    for ngram in explained.ngrams:
+        colour = "26, 127, 55" if ngram.contribution > 0 else "207, 34, 46"
+        named = re.escape(f'title="{ngram.contribution:+.4f}">{ngram.ngram}</span>')
+        assert re.search(rf'<li><span style="[^"]*{colour}[^"]*" {named}', html), ngram
+    assert f"All {len(explained.ngrams)} n-grams" in html
+
+
+def test_long_text_makes_no_long_page(folder: Path) -> None:
+    student = TriedStudent(str(folder))
+    html = student.answer("the film was good " * 5000)
+    assert "The first 5,000 of 20,000 words are shown" in html
+    assert len(html) < 1_000_000
+
+
+def test_teachers_time_of_a_benchmark(student_folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(student_folder, tmp_path / "student")
+    assert "its teacher" not in TriedStudent(str(tmp_path / "student")).answer("good film")
+    cell = {"contestant": "teacher-fp32", "length": 60, "batch_size": 1, "threads": 1, "texts_per_second": 50.0}
+    cells = [cell, cell | {"length": 12, "texts_per_second": 100.0}, cell | {"contestant": "tfidf", "length": 1}]
+    (tmp_path / "student" / "benchmark.json").write_text(json.dumps({"cells": cells}))
+    html = TriedStudent(str(tmp_path / "student")).answer("good film")
+    assert "its teacher took 10,000 µs a text of 12 words" in html
+
+
 @pytest.mark.parametrize("text", ["", "\ud800", "unknownword", "<br />", "a" * 10_000])
 def test_any_text_has_an_answer(folder: Path, text: str) -> None:
     html = TriedStudent(str(folder)).answer(text)
@@ -96,9 +126,12 @@ def test_space_is_ready() -> None:
     assert "license" not in yaml.safe_load(space_files("org/my-student")["README.md"].split("---\n")[1])
 
 
-def test_space_of_a_folder(folder: Path) -> None:
-    with pytest.raises(ValueError, match="push it first"):
-        demo(str(folder), push_to_space="org/space")
+def test_space_with_its_student() -> None:
+    files = space_files("my-student", is_inside=True)
+    metadata = yaml.safe_load(files["README.md"].split("---\n")[1])
+    assert metadata["title"] == "my-student"
+    assert "models" not in metadata
+    assert "build_app('student', revision=None).launch()" in files["app.py"]
 
 
 @pytest.fixture(scope="module")
@@ -162,6 +195,9 @@ def test_phone(open_page: Open) -> None:
     page.get_by_label("Text", exact=True).fill("a good film " * 30 + "x" * 300)
     page.get_by_role("button", name="Classify", exact=True).click()
     page.wait_for_selector("#label")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 375
+    page.locator("#answer summary").click()
+    page.locator("#answer .ngrams li").first.wait_for()
     assert page.evaluate("document.documentElement.scrollWidth") <= 375
 
 

@@ -10,6 +10,8 @@ from huggingface_hub import ModelCard, parse_eval_result_entries
 
 from hf_sparse.distillation.reporting import format_summary
 from hf_sparse.hub.card import render_card, write_card
+from hf_sparse.student import SparseNgramTokenizer
+from tests.conftest import ModelFactory
 
 SCORES = {
     "single_label_classification": {"accuracy": 0.91, "macro_f1": 0.8765},
@@ -69,6 +71,7 @@ def test_card_holds_the_figures(problem_type: str, speed: bool, gold: bool, base
     metadata = yaml.safe_load(front)
     assert metadata["pipeline_tag"] == "text-classification"
     assert metadata.get("base_model") == base_model
+    assert metadata.get("base_model_relation") == (base_model and "finetune")
     assert ModelCard(card).data.library_name == "transformers"
     assert "1,000,000" in body
     assert "1,234 test texts" in body
@@ -217,9 +220,43 @@ def test_result_for_the_leaderboard_of_a_data_set(tmp_path: Path) -> None:
     assert len(write_card(tmp_path)) == 1
 
 
-def test_card_without_a_report(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"no report\.json"):
+@pytest.mark.parametrize("settings", [{}, {"sentence_pairs": True}, {"problem_type": "regression", "num_labels": 1}])
+def test_card_without_a_report(
+    make_model: ModelFactory, tokenizer: SparseNgramTokenizer, tmp_path: Path, settings: dict[str, Any]
+) -> None:
+    with pytest.raises(FileNotFoundError, match=r"no config\.json"):
         write_card(tmp_path)
+    make_model(**settings).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    (written,) = write_card(tmp_path)
+    card = ModelCard(Path(written).read_text(encoding="utf-8"))
+    assert card.data.pipeline_tag == "text-classification"
+    assert card.data.base_model is None
+    assert "328 embeddings of 1-3-grams\nmade with hf-sparse\n" in card.text
+    assert ("negative, neutral, positive" in card.text) == (not settings or "sentence_pairs" in settings)
+    assert ("Its partner." in card.text) == ("sentence_pairs" in settings)
+    for nothing in ("teacher", "None", "## Training", "\n\n\n"):
+        assert nothing not in card.text.replace("None is known", "")
+
+
+def test_report_that_is_broken(tmp_path: Path) -> None:
+    (tmp_path / "report.json").write_text("{")
+    with pytest.raises(ValueError, match=r"report\.json' is no JSON"):
+        write_card(tmp_path)
+
+
+@pytest.mark.parametrize("compressed", [True, False])
+def test_table_says_what_the_student_is_worth(compressed: bool) -> None:
+    report = make_report("single_label_classification") | {"hub": FACTS}
+    report["baselines"] = {"tfidf": {"test": {"accuracy": 0.7, "macro_f1": 0.6}, "validation": {}}}
+    report["calibration"] = {"temperature": 1.2, "fitted_on": "texts"}
+    report["calibration"]["test"] = {"ece_before": 0.0456, "ece_after": 0.0123}
+    compression = {"num_texts": None, "steps": []} if compressed else None
+    card = render_card(report, compression=compression)
+    size = "" if compressed else " 12.0 |"
+    assert ("| MB |" in card.split("### Compression")[0]) == (not compressed)
+    assert f"| student | 0.9100 | 0.8765 | 0.9321 | 0.0456 → 0.0123 |{size} 54,321 |\n" in card
+    assert f"| tfidf | 0.7000 | 0.6000 |  |  |{'' if compressed else '  |'}  |\n" in card
 
 
 def test_speeds_of_the_benchmark() -> None:
@@ -240,4 +277,4 @@ def test_speeds_of_the_benchmark() -> None:
 def test_baselines_stand_beside_the_student() -> None:
     report = make_report("single_label_classification")
     report["baselines"] = {"tfidf": {"test": {"accuracy": 0.7, "macro_f1": 0.6}, "validation": {}}}
-    assert "| tfidf | 0.7000 | 0.6000 |  |" in render_card(report)
+    assert "| tfidf | 0.7000 | 0.6000 |  |  |" in render_card(report)

@@ -96,6 +96,19 @@ def test_recipe_of_hub_ids_runs_to_a_student(hub: Hub, tmp_path: Path, streaming
     assert "(there already)" in again.stderr
 
 
+@pytest.mark.parametrize("streaming", ["true", "false"])
+def test_limit_of_a_hub_data_set(hub: Hub, tmp_path: Path, streaming: str) -> None:
+    done = distil(hub, tmp_path, "--data.train.limit", "30", "--stages", "[texts]", streaming=streaming)
+    assert done.returncode == 0, done.stderr[-2000:]
+    found = [
+        text
+        for kind in ("train", "validation")
+        for path in (tmp_path / "run" / "texts").glob(f"{kind}*.parquet")
+        for text in pq.read_table(path)["text"].to_pylist()
+    ]
+    assert sorted(found) == sorted(row["text"] for row in make_rows(60, seed=0)[:30])
+
+
 # A machine that has torch and transformers, and nothing else of what training takes.
 STRANGER = """
 import json, sys

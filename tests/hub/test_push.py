@@ -12,12 +12,13 @@ from typing import Any
 
 import pytest
 import torch
-from huggingface_hub import snapshot_download
+from huggingface_hub import ModelCard, snapshot_download
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
 from hf_sparse import cli
 from hf_sparse.benchmark.bench import bench
 from hf_sparse.benchmark.texts import made_texts
+from hf_sparse.hub.info import info
 from hf_sparse.hub.push import format_push, push
 from hf_sparse.runtime import NgramClassifier
 from hf_sparse.student import SparseNgramTokenizer
@@ -165,6 +166,67 @@ def test_commit_of_someone_else_meanwhile(hub: Hub, student: Path) -> None:
     push(str(student), "org/student")
 
 
+@pytest.mark.parametrize(
+    ("name", "when"),
+    [
+        ("config.json", "/preupload/"),  # read already: what was read is sent, so this one changes nothing
+        ("model-00002-of-00005.safetensors", "/repos/create"),
+        ("config.json", "/repos/create"),
+        ("recipe.yaml", "/repos/create"),
+        ("model-00002-of-00005.safetensors", "/preupload/"),
+        ("model-00002-of-00005.safetensors", "/info/lfs/"),
+        ("vocabulary.safetensors", "PUT /lfs/"),
+    ],
+)
+def test_file_that_changes_meanwhile(hub: Hub, student: Path, name: str, when: str) -> None:
+    whole = local_files(student)
+    whole["README.md"] = whole["README.md"].replace(b"<this repo or folder>", b"org/student")
+
+    def interfere(call: str) -> None:
+        if when in call:
+            hub.before = lambda call: None
+            content = (student / name).read_bytes()
+            (student / name).write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+
+    hub.before = interfere
+    if (name, when) == ("config.json", "/preupload/"):
+        push(str(student), "org/student")
+    else:
+        with pytest.raises((ValueError, OSError), match=r"has changed|BadDigest|content is not|refused"):
+            push(str(student), "org/student")
+    shown = files_of(hub)
+    assert shown in ({}, whole)
+
+
+@pytest.mark.parametrize("when", ["/repos/create", "PUT /lfs/", "/commit/"])
+def test_hub_that_does_not_answer(student: Path, hub: Hub, when: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("time.sleep", lambda seconds: None)  # the client tries again and again
+
+    def hang_up(call: str) -> None:
+        if when in call:
+            raise ConnectionError
+
+    hub.before = hang_up
+    with pytest.raises(OSError, match=r"does not answer .* check the network"):
+        push(str(student), "org/student")
+    assert not hub.repos or not files_of(hub)
+
+
+@pytest.mark.parametrize(
+    ("repo", "revision", "message"),
+    [
+        ("org/nothing", None, "neither a folder here nor a repository"),
+        ("org/student", "v9", "no branch, tag or commit 'v9'"),
+        ("org/stu dent", None, "neither a folder nor the name"),
+    ],
+)
+def test_names_of_nothing(hub: Hub, student: Path, repo: str, revision: str | None, message: str) -> None:
+    push(str(student), "org/student")
+    for read in (info, NgramClassifier.from_pretrained):
+        with pytest.raises((FileNotFoundError, ValueError), match=message):
+            read(repo, revision=revision)
+
+
 def test_without_a_token(hub: Hub, student: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_" + "wrong" * 7)
     with pytest.raises(OSError, match="log in with `hf auth login`") as caught:
@@ -224,6 +286,16 @@ def test_nothing_is_pushed_that_is_not_whole(hub: Hub, student: Path, kind: str,
     assert not hub.requests
 
 
+@pytest.mark.parametrize("token", ["hf_oauth_" + "x1" * 20, "api_org_" + "x" * 34, "of a form of its own"])
+def test_no_token_leaves_the_machine(hub: Hub, student: Path, token: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", token)
+    (student / "recipe.yaml").write_text(f"note: {token}\n")
+    with pytest.raises(ValueError, match="access token") as caught:
+        push(str(student), "org/student")
+    assert token not in str(caught.value)
+    assert not hub.requests
+
+
 def test_student_that_is_not_finite(
     hub: Hub, tmp_path: Path, make_model: ModelFactory, tokenizer: SparseNgramTokenizer
 ) -> None:
@@ -236,6 +308,17 @@ def test_student_that_is_not_finite(
     with pytest.raises(ValueError, match="not finite"):
         push(str(tmp_path / "nan"), "org/student")
     assert not hub.requests
+
+
+def test_student_without_a_report(
+    hub: Hub, tmp_path: Path, make_model: ModelFactory, tokenizer: SparseNgramTokenizer
+) -> None:
+    make_model().save_pretrained(tmp_path / "bare")
+    tokenizer.save_pretrained(tmp_path / "bare")
+    push(str(tmp_path / "bare"), "org/student")
+    card = ModelCard(files_of(hub)["README.md"].decode())
+    assert card.data.library_name == "transformers"
+    assert 'model="org/student"' in card.text
 
 
 @pytest.mark.parametrize("folder", ["nowhere", "."])
@@ -427,7 +510,7 @@ def test_pull_by_revision_code_revision_and_subfolder(hub: Hub, student: Path, t
 def test_commands(
     hub: Hub, student: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    cli.main(["push", str(student), "org/student", "--private", "true", "--tag", "v1.0", "--format", "json"])
+    cli.main(["push", str(student), "org/student", "--private", "--tag", "v1.0", "--format", "json"])
     assert json.loads(capsys.readouterr().out)["tag"] == "v1.0"
     cli.main(["info", "org/student"])
     assert "num ngrams" in capsys.readouterr().out
@@ -436,16 +519,28 @@ def test_commands(
     assert json.loads(capsys.readouterr().out)["verified"]
     cli.main(["card", str(student)])
     assert "README.md" in capsys.readouterr().out
-    cli.main(["demo", "org/student", "--push_to_space", "org/try-it"])
+    cli.main(["demo", "org/student", "--push-space", "org/try-it"])
     assert "org/try-it" in capsys.readouterr().out
     space = hub.repo("org/try-it", "spaces")
     assert space.sdk == "gradio"
     assert [commit.title for commit in space.history()] == ["A page to try org/student", "initial commit"]
     assert b"build_app('org/student'" in space.history()[0].files["app.py"].path.read_bytes()
+    cli.main(["demo", str(student), "--push-space"])
+    space = hub.repo("org/student", "spaces")
+    assert b"build_app('student'" in space.history()[0].files["app.py"].path.read_bytes()
+    inside = {name.partition("/")[2] for name in space.history()[0].files if name.startswith("student/")}
+    assert inside == set(local_files(student))
     (tmp_path / "in.txt").write_text("good film\n")
     cli.main(["predict", "org/student", str(tmp_path / "in.txt"), str(tmp_path / "out.jsonl"), "--revision", "v1.0"])
     expected = NgramClassifier.from_pretrained(student).predict(["good film"])
     assert json.loads((tmp_path / "out.jsonl").read_text())["label"] == expected[0]
+    capsys.readouterr()
+    cli.main(["explain", "org/student", "--revision", "v1.0", "--text", "good film", "--format", "json"])
+    assert json.loads(capsys.readouterr().out)["texts"][0]["label"] == expected[0]
+    with pytest.raises(SystemExit) as end:
+        cli.main(["explain", "org/student", "--revision", "v9", "--text", "good film"])
+    assert end.value.code == 2
+    assert "no branch, tag or commit 'v9'" in capsys.readouterr().err
 
 
 def test_benchmark_from_a_name_alone(hub: Hub, student: Path, tmp_path: Path) -> None:
