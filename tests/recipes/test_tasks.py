@@ -112,6 +112,31 @@ def test_sentences(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert sorted(pq.read_table(output)["text"].to_pylist()) == ["I didn't like it.", "One two three four."]
 
 
+def test_fragments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    script = load_script("fragments.py")
+    texts = ["one two  three four five six", "seven eight", "nine"]
+    pq.write_table(pa.table({"text": texts}), tmp_path / "in.parquet")
+
+    def cut(*options: str) -> list[str]:
+        monkeypatch.setattr(
+            "sys.argv", ["f", str(tmp_path / "in.parquet"), "--output", str(tmp_path / "out"), *options]
+        )
+        script.main()
+        found: list[str] = pq.read_table(tmp_path / "out")["text"].to_pylist()
+        return found
+
+    found = cut("--limit", "1000", "--max_words", "4")
+    whole = "one two three four five six".split()
+    assert sorted(found) == sorted(" ".join(whole[i : i + n]) for n in (2, 3, 4) for i in range(7 - n))
+    assert cut("--limit", "1000", "--max_words", "4") == found
+    assert cut("--limit", "3", "--max_words", "4") == found[:3]
+    assert set(cut("--limit", "1000", "--min_words", "1", "--max_words", "1")) == {*whole, "seven", "eight"}
+    for options in (("--min_words", "6"), ("--min_words", "0"), ("--min_words", "9")):
+        with pytest.raises(SystemExit):
+            cut("--limit", "5", *options)
+    assert "--min_words 9" in capsys.readouterr().err
+
+
 def test_pairs_of_neighbours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     script = load_script("sentence_pairs.py")
     pairs = [("a red cat", "the red cat"), ("a blue sky", "one blue sky"), ("a red cat", "one red cat")]
