@@ -3,8 +3,8 @@
     python recipes/fragments.py data/tweets/train.parquet --output runs/tweets/fragments.parquet --limit 100000
 
 A fragment is `--min_words` to `--max_words` words of a text, separated by blanks, at a random place; each is there
-once. The teacher says what a few words mean, which a whole text says only of all of them together. Cut no validation or
-test texts; and as a text and its fragment are two, `vocabulary.min_documents` must be higher to keep wording back.
+once. The teacher says what a few words mean, which a whole text says only of all of them together. Cut no validation
+or test texts; and as a text and its fragment are two, `vocabulary.min_documents` must be higher to keep wording back.
 """
 
 import argparse

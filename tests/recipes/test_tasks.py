@@ -126,7 +126,7 @@ def test_fragments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pyte
         return found
 
     found = cut("--limit", "1000", "--max_words", "4")
-    whole = "one two three four five six".split()
+    whole = ["one", "two", "three", "four", "five", "six"]
     assert sorted(found) == sorted(" ".join(whole[i : i + n]) for n in (2, 3, 4) for i in range(7 - n))
     assert cut("--limit", "1000", "--max_words", "4") == found
     assert cut("--limit", "3", "--max_words", "4") == found[:3]
