@@ -192,7 +192,7 @@ def train_student(
         steps_before=_steps_before(plan, folder.name.removesuffix(".partial")),
         exchange=exchange,
         spellings=Spellings.of(tokenizer.vocabulary) if plan.recipe.student.subwords else None,
-        averages=isinstance(recipe, FineTuneRecipe) and recipe.average,
+        averages=isinstance(recipe, FineTuneRecipe) and recipe.average and plan.recipe.distil.epochs > 0,
     )
     best = trainer.fit(stream, TextStream(held_out, batch_size=_EVALUATION_BATCH, seed=None))
     trainer.save()
