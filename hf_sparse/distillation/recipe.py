@@ -254,7 +254,7 @@ class FineTuneRecipe(TrainingRecipe):
     """Fine-tuning of the distilled student on D_train, kept only if it is better on validation data.
 
     Attributes:
-        average: Average the weights before and after, if that lowers the loss on validation texts.
+        average: Average the weights before and after, if that is better on validation texts.
     """
 
     stage_name = "fine_tune"

@@ -101,8 +101,8 @@ class StudentTrainer:
             steps.
         exchange: The processes that train together; None: this one alone.
         spellings: Of words that share what their spellings share while they are trained; None: they do not.
-        averages: Average the trained weights with those that the training began with, if that lowers the loss on
-            validation texts (Wortsman et al. 2022, "Robust fine-tuning of zero-shot models").
+        averages: Average the trained weights with those that the training began with, if that is better on validation
+            texts (Wortsman et al. 2022, "Robust fine-tuning of zero-shot models").
     """
 
     def __init__(
@@ -305,7 +305,7 @@ class StudentTrainer:
         return step_folder(self.folder / BEST, progress.best_step)
 
     def _average(self, held_out: list[StudentBatch], progress: _Progress) -> ValidationScore:
-        """Leave that average of the first and the best weights in the model which has the least validation loss."""
+        """Leave that average of the first and the best weights in the model which is best on validation texts."""
         assert progress.best is not None
         first, best = (
             TensorFolder(folder, self._exchange.columns)
@@ -315,8 +315,9 @@ class StudentTrainer:
         for share in _SHARES:
             self._step.restore_weights(_Average(first, best, share))
             found.append(dataclasses.replace(self.evaluate(held_out), share=share))
-            self._log({"step": progress.step, "share": share, "validation_loss": found[-1].loss})
-        chosen = min(found, key=lambda each: each.loss)
+            line = {"validation_loss": found[-1].loss, "validation_score": found[-1].primary}
+            self._log({"step": progress.step, "share": share, **line})
+        chosen = max(found, key=lambda each: each.rank(by_loss=self.recipe.gold_weight == 0))
         self._step.restore_weights(best if chosen.share == 1 else _Average(first, best, chosen.share))
         return chosen
 
