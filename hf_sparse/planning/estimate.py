@@ -19,9 +19,10 @@ _VOCABULARY_BYTES: Final = 21
 _LOOKUP_BYTES: Final = 40
 _COUNTING_BYTES: Final = 3.3
 _TEXT_BYTES: Final = 0.45
-# Character n-grams of words that share their spellings: how many there are for each row of the table, how many a batch
-# touches for each row that it touches, and how often each is moved; measured on reviews.
+# Character n-grams of words that share their spellings: how many there are, and how many words, for each row of the
+# table, how many a batch touches for each row that it touches, and how often each is moved; measured on reviews.
 _PARTS: Final = 0.065
+_WORDS: Final = 0.046
 _PARTS_TOUCHED: Final = 2.0
 _PARTS_MOVED: Final = 4
 # Characters of a token of a transformer's vocabulary, in English.
@@ -218,6 +219,8 @@ def estimate_bytes(recipe: Recipe, shape: Shape, corpus: CorpusSize, *, num_labe
     batch = batch_of(recipe, recipe.distil, corpus)
     table = shape.rows * shape.columns * _FLOAT
     subwords = shape.subword_bytes(optimizer, shape.columns)
+    # To be scored, all words get what they share, and what they had is kept.
+    folded = round(2 * _WORDS * table) if shape.subwords else 0
     state = shape.state_bytes(optimizer, shape.columns)
     pooled = recipe.distil.batch_size * shape.columns * _FLOAT
     # Ids, their order, the gradient of the pooled vectors, and four batches that wait.
@@ -241,7 +244,14 @@ def estimate_bytes(recipe: Recipe, shape: Shape, corpus: CorpusSize, *, num_labe
         "table_per_process": table,
         "optimizer_state_per_process": state,
         "subwords_per_process": subwords,
-        "memory_per_process": table + state + subwords + batches + lookup + shape.head * _FLOAT * 4 + _PROCESS_BYTES,
+        "memory_per_process": table
+        + state
+        + subwords
+        + folded
+        + batches
+        + lookup
+        + shape.head * _FLOAT * 4
+        + _PROCESS_BYTES,
         **{f"disk_{name}": size for name, size in disk.items()},
         # The files of the counting are gone before training begins.
         "disk": max(sum(disk.values()) - disk["counting"], disk["texts"] + disk["counting"]),
