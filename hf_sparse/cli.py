@@ -187,14 +187,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _fail(f"there is no command {name!r}; the commands are {', '.join(COMMANDS)}")
     try:
         _run(name, COMMANDS[name], words[1:])
-    except (
-        ValueError,
-        ImportError,
-        FileNotFoundError,
-        FileExistsError,
-        NotADirectoryError,
-        IsADirectoryError,
-    ) as error:
+    except _MISTAKES as error:
         _fail(str(error) or type(error).__name__)
     except OSError as error:
         _fail(str(error) or type(error).__name__, code=1)

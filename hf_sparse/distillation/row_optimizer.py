@@ -12,13 +12,15 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from hf_sparse.distillation.row_kernel import SQUARES, UPDATE, Incidence, adagrad_rows, as_array
+
+TensorKind = TypeVar("TensorKind", bound=Tensor)
 
 # Rows of gradient held at once: with 256 columns this is 2 MB, which stays in a core's cache.
 BLOCK_UNIQUE_ROWS = 2048
@@ -97,6 +99,16 @@ class PooledGradient:
         )
 
 
+def rows_by_block(rows: Tensor, blocks: Sequence[TensorKind]) -> Iterator[tuple[TensorKind, Tensor, slice]]:
+    """Yield each block with rising `rows` in it: the block, the rows counted from its start, and which they are."""
+    block_rows, first = blocks[0].shape[0], 0
+    edges = torch.arange(1, len(blocks) + 1, device=rows.device) * block_rows
+    for index, stop in enumerate(torch.searchsorted(rows, edges).tolist()):
+        if stop > first:
+            yield blocks[index], rows[first:stop] - index * block_rows, slice(first, stop)
+        first = stop
+
+
 class RowOptimizer(torch.optim.Optimizer):
     """Base of the row optimisers: holds the row blocks of a table and walks over the rows of a gradient.
 
@@ -107,7 +119,6 @@ class RowOptimizer(torch.optim.Optimizer):
 
     def __init__(self, blocks: Sequence[torch.nn.Parameter], *, lr: float) -> None:
         super().__init__(list(blocks), {"lr": lr})
-        self._block_rows = blocks[0].shape[0]
         self._pending: list[Iterable[RowGradient]] = []
         for block in blocks:
             self._create_state(block)
@@ -141,12 +152,8 @@ class RowOptimizer(torch.optim.Optimizer):
         if len(blocks) == 1:
             yield blocks[0], gradient.rows.long(), gradient.values
             return
-        # The rows rise: those of a block of the table stand together.
-        owners, counts = torch.unique_consecutive(gradient.rows // self._block_rows, return_counts=True)
-        sizes = counts.tolist()
-        parts = zip(owners.tolist(), gradient.rows.split(sizes), gradient.values.split(sizes), strict=True)
-        for index, rows, values in parts:
-            yield blocks[index], rows.long() - index * self._block_rows, values
+        for block, rows, which in rows_by_block(gradient.rows.long(), blocks):
+            yield block, rows, gradient.values[which]
 
     def _begin_step(self) -> None:
         """Do what happens once a step."""

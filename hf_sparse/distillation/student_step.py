@@ -9,7 +9,7 @@ whoever computes which part of it.
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 import torch
 from accelerate import Accelerator
@@ -160,11 +160,9 @@ class StudentStep:
             for name, weight in self.weights().items():
                 weight.copy_(tensors[name])
 
-    @contextmanager
-    def folded(self) -> Iterator[None]:
+    def folded(self) -> AbstractContextManager[None]:
         """Give the rows of words what they share with others, as the finished student has them."""
-        with self._shared(None):
-            yield
+        return self._shared(None)
 
     def end_sharing(self) -> None:
         """Leave the rows as they are from now on: they have what they share, or are never to get it."""

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from hf_sparse.distillation.row_optimizer import PooledGradient, RowGradient
+from hf_sparse.distillation.row_optimizer import PooledGradient, RowGradient, rows_by_block
 from hf_sparse.student.vocabulary_sparse_ngram import NgramVocabulary
 
 SHORTEST: Final = 3
@@ -105,7 +105,7 @@ class SubwordRows:
         saved = []
         with torch.no_grad():
             sums = self._sums(places)
-            for block, inside, which in _by_block(self._rows[places], blocks):
+            for block, inside, which in rows_by_block(self._rows[places], blocks):
                 saved.append((block, inside, block[inside]))
                 block.index_add_(0, inside, sums[which].to(block.dtype))
         try:
@@ -166,13 +166,3 @@ class SubwordRows:
 
 def _starts(lengths: Tensor) -> Tensor:
     return torch.cumsum(lengths, 0) - lengths
-
-
-def _by_block(rows: Tensor, blocks: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor, slice]]:
-    """Yield each block with rising `rows` in it: the block, the rows counted from its start, and which they are."""
-    block_rows, first = blocks[0].shape[0], 0
-    edges = torch.arange(1, len(blocks) + 1, device=rows.device) * block_rows
-    for index, stop in enumerate(torch.searchsorted(rows, edges).tolist()):
-        if stop > first:
-            yield blocks[index], rows[first:stop] - index * block_rows, slice(first, stop)
-        first = stop
