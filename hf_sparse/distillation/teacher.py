@@ -22,6 +22,9 @@ logger = logging.getLogger(__name__)
 # Weights, configuration, tokenizer and code; a changed README changes nothing.
 _TEACHER_FILES = ("*.safetensors", "*.bin", "*.json", "*.txt", "*.model", "*.py")
 
+# What transformers' configs call it: BERT and its kin, and later models.
+_ATTENTION_DROPOUTS = ("attention_probs_dropout_prob", "attention_dropout")
+
 
 @dataclass(frozen=True, kw_only=True)
 class TeacherCard:
@@ -73,9 +76,19 @@ def load_tokenizer(recipe: TeacherRecipe) -> Any:
     return tokenizer
 
 
-def load_classifier(recipe: TeacherRecipe, **options: Any) -> PreTrainedModel:
-    """Load the teacher as a sequence classifier in float32; a missing head is made with random weights."""
-    model: PreTrainedModel = _load(AutoModelForSequenceClassification, recipe, dtype=torch.float32, **options)
+def load_classifier(recipe: TeacherRecipe, **head: Any) -> PreTrainedModel:
+    """Load the teacher as a sequence classifier in float32; a missing head is made with random weights.
+
+    Args:
+        recipe: Says which.
+        head: What the config is to say of a new head, which is to be trained. Then attention has no dropout: with it,
+            PyTorch has no fused attention on a CPU, and a training step of long texts takes three times as long.
+    """
+    config = _load(AutoConfig, recipe, **head)
+    for name in _ATTENTION_DROPOUTS if head else ():
+        if hasattr(config, name):
+            setattr(config, name, 0.0)
+    model: PreTrainedModel = _load(AutoModelForSequenceClassification, recipe, dtype=torch.float32, config=config)
     return model
 
 

@@ -16,13 +16,13 @@ import numpy.typing as npt
 
 from hf_sparse.distillation.recipe_data import TextSet
 from hf_sparse.evaluation.calibration import fit_temperature
-from hf_sparse.evaluation.hand_over import Answers, as_columns, choose, curve, hand_over, score_labels
+from hf_sparse.evaluation.hand_over import Answers, as_columns, choose, curve, hand_over, score_labels, thresholds
 from hf_sparse.evaluation.labelled_texts import LabelledTexts, Student, run_problem
 from hf_sparse.evaluation.plots import plot_cascade
 from hf_sparse.evaluation.teacher import Teacher
 from hf_sparse.extras import require_extra
 from hf_sparse.files import write_json
-from hf_sparse.runtime.cascade import HAND_OVER_RULES, decide, log_probabilities
+from hf_sparse.runtime.cascade import HAND_OVER_RULES, confidence, decide, log_probabilities
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +31,7 @@ _TITLES = {
     "average": "both decide",
     "reaches_teacher": "as good as the teacher",
     "best": "best",
+    "given_share": "the share asked for",
 }
 
 
@@ -55,6 +56,7 @@ def cascade(
     text_column: str = "text",
     text_pair_column: str | None = None,
     label_column: str = "label",
+    share: float | None = None,
     limit: int | None = None,
     max_length: int = 256,
     output: str | None = None,
@@ -71,6 +73,7 @@ def cascade(
         text_column: Column of the texts.
         text_pair_column: Column of their partners, for a student of sentence pairs.
         label_column: Column of the labels, ids or names.
+        share: Hand over this share of the texts, such as 0.2; without it what is best on the validation texts.
         limit: How many rows of each file to read.
         max_length: Tokens that the teacher reads of a text.
         output: Folder for cascade.json and cascade.png; without it that of the run, or the current one.
@@ -83,6 +86,8 @@ def cascade(
         ValueError: The student gives several labels a text, or something is missing or does not fit.
     """
     require_extra("bench")
+    if share is not None and not 0 <= share <= 1:
+        raise ValueError(f"share is {share}, but must be between 0 (none handed over) and 1 (all)")
     folder = Path(student)
     is_run = (folder / "student").is_dir()
     paths = {"test": (data, teacher_logits), "validation": (validation, validation_logits)}
@@ -92,6 +97,8 @@ def cascade(
         material = _of_run(folder)
     else:
         _check_options(folder, paths, teacher)
+        if share is not None and validation is None:
+            raise ValueError(f"share {share} says how many of the validation texts to hand over: name validation")
         columns = {"text_pair_column": text_pair_column, "label_column": label_column, "limit": limit}
         sources = {
             name: TextSet(path=path, logits_path=logits, text_column=text_column, **columns)  # type: ignore[arg-type]
@@ -99,7 +106,7 @@ def cascade(
             if path is not None
         }
         material = _of_files(_load(folder), sources, teacher=teacher, max_length=max_length)
-    report = measure(material)
+    report = measure(material, share)
     target = Path(output) if output is not None else folder if is_run else Path()
     target.mkdir(parents=True, exist_ok=True)
     write_json(target / "cascade.json", report)
@@ -107,14 +114,19 @@ def cascade(
     return report
 
 
-def measure(material: _Material) -> dict[str, Any]:
+def measure(material: _Material, share: float | None = None) -> dict[str, Any]:
     """Choose thresholds on validation texts and apply them to the others.
+
+    Args:
+        material: Student and texts.
+        share: Of the validation texts that are to be handed over, None for what is best there.
 
     Returns:
         The temperatures (`student_temperature`, `teacher_temperature`), accuracy and macro-F1 of `student`, `teacher`
         and their `average` alone, on all texts; `curves` for each rule: what each share of the texts handed over
         brings; `points`: for each rule what the threshold chosen on `num_validation_texts` brings, and `chosen`, that
-        one of them which was best on the validation texts. Where times are known, `seconds_per_text` too.
+        one of them which was best on the validation texts, or there the better one of those that hand over the share
+        asked for. Where times are known, `seconds_per_text` too.
     """
     student, validation = material.student, material.validation
     own = student.model.config.calibration_temperature
@@ -137,12 +149,13 @@ def measure(material: _Material) -> dict[str, Any]:
     for name, found in alone.items():
         report[name] = _scores(found, answers.labels)
     report["curves"] = {rule: as_columns(curve(answers, rule)) for rule in HAND_OVER_RULES}
-    points = [] if validation is None else _points(_answers(student, validation, own or 1.0, other), answers)
+    points = [] if validation is None else _points(_answers(student, validation, own or 1.0, other), answers, share)
     if material.seconds is not None:
         for point in points:
             point["seconds_per_text"] = material.seconds["student"] + point["share"] * material.seconds["teacher"]
     # The first of equal ones: the teacher's decision before the average, fewer texts before more.
-    chosen = max(points, key=lambda point: point["validation"]["accuracy"], default=None)
+    eligible = [point for point in points if share is None or point["choice"] == "given_share"]
+    chosen = max(eligible, key=lambda point: point["validation"]["accuracy"], default=None)
     return report | {"points": points, "chosen": chosen}
 
 
@@ -171,11 +184,13 @@ def format_cascade(report: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _points(validation: Answers, test: Answers) -> list[dict[str, Any]]:
+def _points(validation: Answers, test: Answers, share: float | None) -> list[dict[str, Any]]:
     target, _ = score_labels(validation.teacher, validation.labels)
+    # No label is needed for this one.
+    given = {} if share is None else {"given_share": thresholds(confidence(validation.student), (share,))[0]}
     points = []
     for rule in HAND_OVER_RULES:
-        for choice, threshold in choose(curve(validation, rule), teacher_accuracy=target).items():
+        for choice, threshold in (choose(curve(validation, rule), teacher_accuracy=target) | given).items():
             if threshold is not None:
                 found = asdict(hand_over(test, threshold, rule))
                 seen = asdict(hand_over(validation, threshold, rule))

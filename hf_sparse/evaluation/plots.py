@@ -74,14 +74,15 @@ def plot_cascade(report: dict[str, Any], path: Path) -> None:
         shares, accuracies = (100 * np.array(curve[key]) for key in ("share", "accuracy"))
         label = "teacher decides what is handed over" if rule == "teacher" else "student and teacher decide together"
         axes.plot(shares, accuracies, color=colour, label=label)
-    markers = {"reaches_teacher": "o", "best": "*"}
+    markers = {"reaches_teacher": ("o", 8), "best": ("*", 12), "given_share": ("s", 8)}
     for point in report["points"]:
+        marker, size = markers[point["choice"]]
         axes.plot(
             100 * point["share"],
             100 * point["accuracy"],
-            markers[point["choice"]],
+            marker,
             color="tab:green" if point["rule"] == "teacher" else "tab:purple",
-            markersize=8 if point["choice"] == "reaches_teacher" else 12,
+            markersize=size,
             markeredgecolor="black",
         )
     axes.set_xlabel("texts handed over to the teacher, % (points: thresholds chosen on validation texts)")

@@ -142,6 +142,15 @@ def test_fine_tuned_teacher_is_the_whole_model(
     assert (whole.argmax(-1) == labels.numpy()).mean() > 0.5
 
 
+def test_a_new_head_is_trained_without_dropout_of_attention(encoder_folder: Path, teacher_folder: Path) -> None:
+    """A finished teacher stays as it is."""
+    trained = load_classifier(TeacherRecipe(model=str(encoder_folder)), num_labels=3)
+    assert trained.config.attention_probs_dropout_prob == 0
+    assert all(layer.attention.self.dropout.p == 0 for layer in trained.bert.encoder.layer)
+    assert trained.config.hidden_dropout_prob == trained.bert.embeddings.dropout.p > 0
+    assert load_classifier(TeacherRecipe(model=str(teacher_folder))).config.attention_probs_dropout_prob > 0
+
+
 def test_head_on_features_gives_the_logits_of_the_whole_model(encoder_folder: Path, tmp_path: Path) -> None:
     texts = [row["text"] for row in make_rows(20, seed=7)]
     encoder = make_loaded(encoder_folder, num_labels=3)

@@ -107,12 +107,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def from_logits(folder: Path, output: Path) -> dict[str, Any]:
+def from_logits(folder: Path, output: Path, **options: Any) -> dict[str, Any]:
     """Run the command on files of logits."""
     files = {"data": "data.jsonl", "validation": "validation.jsonl"}
     files |= {"teacher_logits": "data.parquet", "validation_logits": "validation.parquet"}
     paths = {option: str(folder / name) for option, name in files.items()}
-    return cascade(str(folder / "student"), output=str(output), **paths)
+    return cascade(str(folder / "student"), output=str(output), **paths, **options)
 
 
 def test_points_are_what_the_cascade_of_the_runtime_answers(folder: Path, tmp_path: Path) -> None:
@@ -151,6 +151,23 @@ def test_points_are_what_the_cascade_of_the_runtime_answers(folder: Path, tmp_pa
     assert report["chosen"] in report["points"]
     assert report["chosen"]["validation"]["accuracy"] == max(p["validation"]["accuracy"] for p in report["points"])
     assert f"{report['chosen']['accuracy']:.4f}" in format_cascade(report)
+
+
+@pytest.mark.parametrize(("share", "handed_over"), [(0, 0), (0.25, 10), (0.5, 20), (1, 40)])
+def test_a_given_share_is_that_of_the_validation_texts(
+    folder: Path, tmp_path: Path, share: float, handed_over: int
+) -> None:
+    """Whatever would be best; the rule of the two that is better on the validation texts is chosen."""
+    report = from_logits(folder, tmp_path, share=share)
+    given = [point for point in report["points"] if point["choice"] == "given_share"]
+    assert [point["rule"] for point in given] == ["teacher", "average"]
+    assert all(point["validation"]["share"] == handed_over / 40 for point in given)
+    student = NgramClassifier.from_pretrained(folder / "student")
+    probabilities = student.predict_proba([row["text"] for row in ROWS["validation"]], calibrated=True).max(1)
+    assert (probabilities < given[0]["threshold"]).sum() == handed_over
+    assert report["chosen"] in given
+    assert report["chosen"]["validation"]["accuracy"] == max(point["validation"]["accuracy"] for point in given)
+    assert "the share asked for *" in format_cascade(report)
 
 
 def test_the_average_is_the_normalised_product() -> None:
@@ -202,10 +219,12 @@ def test_command_asks_a_teacher(folder: Path, tmp_path: Path, capsys: pytest.Cap
             "name validation_logits",
         ),
         ({"data": "data.jsonl", "teacher_logits": "validation.parquet"}, "rows of logits"),
+        ({"share": 20}, "share is 20, but must be between 0 .* and 1"),
+        ({"share": 0.2, "data": "data.jsonl", "teacher": "teacher"}, "share 0.2 says how many .* name validation"),
     ],
 )
-def test_options_that_do_not_go_together(folder: Path, tmp_path: Path, options: dict[str, str], message: str) -> None:
-    paths = {name: str(folder / value) for name, value in options.items()}
+def test_options_that_do_not_go_together(folder: Path, tmp_path: Path, options: dict[str, Any], message: str) -> None:
+    paths = {name: str(folder / value) if isinstance(value, str) else value for name, value in options.items()}
     with pytest.raises(ValueError, match=message):
         cascade(str(folder / "student"), output=str(tmp_path), **paths)
     assert not list(tmp_path.iterdir())
