@@ -21,7 +21,7 @@ RECIPES = sorted(path for path in ROOT.glob("recipes/*/*.yaml") if path.parent.n
 ENCODERS = {"runs/quickstart/encoder", "FacebookAI/roberta-large"}
 TASKS = {
     *("imdb", "sst2", "trec_coarse", "trec_fine", "ag_news", "civil_comments", "wiki_toxic", "qqp", "mrpc", "sick"),
-    *("tweet_offensive", "imdb_to_sst2", "sst2_to_imdb", "imdb_private"),
+    *("tweet_offensive", "imdb_to_sst2", "sst2_to_imdb", "imdb_private", "imdb_own_teacher"),
 }
 
 
