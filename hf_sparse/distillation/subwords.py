@@ -115,25 +115,19 @@ class SubwordRows:
                 for block, inside, values in saved:
                     block.index_copy_(0, inside, values)
 
-    def gradients(self, gradients: Iterable[RowGradient]) -> list[RowGradient]:
-        """Return the gradient of the parts' values, given that of the table's rows."""
+    def gradients(self, gradients: Iterable[RowGradient]) -> PooledGradient:
+        """Return the gradient of the parts' values, given that of the table's rows: a word is a bag of parts."""
         if isinstance(gradients, PooledGradient):
             gradients = self._of_words(gradients)
-        found = [(self._places[each.rows.long()], each.values) for each in gradients]
-        if not found:
-            return []
+        none = RowGradient(rows=self._rows[:0], values=self.table[:0])
+        found = [(self._places[each.rows.long()], each.values) for each in (none, *gradients)]
         places, values = torch.cat([each for each, _ in found]), torch.cat([each for _, each in found])
         is_word = places >= 0
         places, values = places[is_word], values[is_word].float()
-        if not len(places):
-            return []
-        values = values * self._scale[places, None]
-        flat, lengths = self._parts_at(places)
-        words = torch.repeat_interleave(torch.arange(len(places), device=flat.device), lengths)
-        parts, order = torch.sort(flat, stable=True)
-        rows, counts = torch.unique_consecutive(parts, return_counts=True)
-        sums = F.embedding_bag(words[order], values, _starts(counts), mode="sum")
-        return [RowGradient(rows=rows, values=sums)]
+        parts, lengths = self._parts_at(places)
+        return PooledGradient(
+            ids=parts.int(), lengths=lengths, gradient=values * self._scale[places, None], mean=False
+        )
 
     def _of_words(self, pooled: PooledGradient) -> PooledGradient:
         """Leave only words among the n-grams of a batch."""
