@@ -180,7 +180,8 @@ class TrainingRecipe:
         weight_decay: AdamW's; the table has none.
         warmup_ratio: Share of the steps in which the learning rates rise; then they fall linearly to zero.
         optimizer: Optimiser of the table's rows.
-        ngram_dropout: Probability with which an n-gram of a text is left out of the mean.
+        ngram_dropout: Probability with which an n-gram of a text is left out; null is 0.1, but 0 where a maximum is
+            distilled, which may hang on a single n-gram.
         max_grad_norm: Bound on the norm of the gradient of everything but the table; null for none.
         temperature: Of teacher and student in the distillation loss.
         gold_weight: Weight of the gold label against the teacher's on labelled texts: 0 is distillation alone,
@@ -200,7 +201,7 @@ class TrainingRecipe:
     weight_decay: float = 0.01
     warmup_ratio: float = 0.02
     optimizer: Literal["rowwise_adagrad", "lazy_adam"] = "rowwise_adagrad"
-    ngram_dropout: float = 0.1
+    ngram_dropout: float | None = None
     max_grad_norm: float | None = 1.0
     temperature: float = 1.0
     gold_weight: float = 0.0
@@ -350,4 +351,7 @@ class Recipe:
 
     def __post_init__(self) -> None:
         check_bounds("", self, seed=(0, math.inf), num_processes=(1, math.inf))
+        for training in (self.distil, self.fine_tune, self.from_scratch):
+            if training.ngram_dropout is None:
+                training.ngram_dropout = 0.0 if training is self.distil and self.student.pooling == "max" else 0.1
         check_recipe(self)  # A public method of this class would be a subcommand of the command line.

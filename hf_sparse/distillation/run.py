@@ -102,6 +102,7 @@ class DistillationRun(RunPlan):
                 return
             student_stages.require_labels(self.texts_stage.folder, "train")
             encoder = self.new_encoder(self.recipe.teacher.model)
+            dtype = labelling_dtype(self.recipe.label.dtype, self.device)
             texts, labels = student_stages.read_labelled(self.texts_stage.folder, "train", self.space)
             fine_tune_teacher(
                 encoder,
@@ -112,9 +113,11 @@ class DistillationRun(RunPlan):
                 accelerator=self.accelerator,
                 folder=folder,
                 seed=self.recipe.seed,
-                feature_dtype=labelling_dtype(self.recipe.label.dtype, self.device),
+                feature_dtype=dtype,
             )
-            scores = student_stages.score_teacher(encoder, self.texts_stage.folder, "validation", self.space)
+            scores = student_stages.score_teacher(
+                encoder, self.texts_stage.folder, "validation", self.space, dtype=dtype
+            )
             student_stages.save_teacher(encoder, folder, scores=scores, model=self.recipe.teacher.model)
 
         self._run("teacher", lambda: self.teacher_stage, work, needs=lambda: [self.texts_stage])

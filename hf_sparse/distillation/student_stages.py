@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import torch
 from accelerate import Accelerator
 from torch import Tensor
+from tqdm.auto import tqdm
 
 from hf_sparse.distillation import student_weights
 from hf_sparse.distillation.batches import BatchMaker, prefetch
@@ -61,14 +62,19 @@ def read_labelled(
 
 
 def score_teacher(
-    encoder: TeacherEncoder, texts_folder: Path, text_set: str, space: LabelSpace
+    encoder: TeacherEncoder, texts_folder: Path, text_set: str, space: LabelSpace, *, dtype: torch.dtype
 ) -> dict[str, float] | None:
-    """Return the metrics of a teacher on a text set, None if that has no texts or labels."""
+    """Return the metrics of a teacher on a text set, computed in `dtype`; None if that has no texts or labels."""
     files = shards(texts_folder, text_set)
     if not files or "label" not in pq.read_schema(files[0]).names:
         return None
     texts, labels = read_labelled(texts_folder, text_set, space)
-    return score(encoder.logits(*texts), labels.numpy(), problem_type=space.problem_type)
+    with (
+        torch.autocast(encoder.device.type, dtype, dtype != torch.float32),
+        tqdm(total=len(labels), desc=f"teacher, {text_set}", unit=" texts") as bar,
+    ):
+        logits = encoder.logits(*texts, bar=bar)
+    return score(logits, labels.numpy(), problem_type=space.problem_type)
 
 
 def save_teacher(encoder: TeacherEncoder, folder: Path, *, scores: dict[str, float] | None, model: str) -> None:
@@ -99,7 +105,7 @@ def student_config(plan: RunPlan, tokenizer: SparseNgramTokenizer) -> SparseNgra
         pooling=recipe.student.pooling,
         activation=recipe.student.activation,
         hidden_dropout=recipe.student.hidden_dropout,
-        ngram_dropout=recipe.distil.ngram_dropout,
+        ngram_dropout=recipe.distil.ngram_dropout or 0.0,
         sentence_pairs=has_pairs(plan),
         pair_bags=recipe.student.pair_bags,
         vocabulary_sha256=tokenizer.vocabulary_sha256,

@@ -182,7 +182,7 @@ class StudentStep:
         return {"rows": self._rows, "parts": self._parts}
 
     def _linear_step(self, parts: Sequence[StudentBatch]) -> tuple[Tensor, Iterable[RowGradient]]:
-        scale = 1.0 / (1.0 - self._recipe.ngram_dropout) if self._pooling == "sum" else 1.0
+        scale = 1.0 / (1.0 - (self._recipe.ngram_dropout or 0.0)) if self._pooling == "sum" else 1.0
         loss = torch.zeros((), device=self._accelerator.device)
         found: list[tuple[Tensor, Tensor, Tensor]] = []
         for part in parts:

@@ -141,7 +141,7 @@ class StudentTrainer:
             max_length=recipe.max_length,
             overlap=model.model.compares_overlap,
         )
-        self._dropped = dataclasses.replace(self._plain, ngram_dropout=recipe.ngram_dropout, seed=seed)
+        self._dropped = dataclasses.replace(self._plain, ngram_dropout=recipe.ngram_dropout or 0.0, seed=seed)
         self._metrics = folder / "metrics.jsonl"
         self._steps_before = steps_before
         self.averages = averages

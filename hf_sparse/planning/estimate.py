@@ -114,7 +114,7 @@ def batch_of(recipe: Recipe, training: TrainingRecipe, corpus: CorpusSize) -> Ba
     per_text = words * ngrams_per_word(recipe.vocabulary.num_ngrams, recipe.vocabulary.max_n)
     if training.max_length is not None:
         per_text = min(per_text, training.max_length)
-    ngrams = training.batch_size * per_text * (1 - training.ngram_dropout)
+    ngrams = training.batch_size * per_text * (1 - (training.ngram_dropout or 0.0))
     return Batch(ngrams=ngrams, rows=distinct_rows(ngrams, recipe.vocabulary.num_ngrams))
 
 

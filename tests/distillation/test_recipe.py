@@ -56,6 +56,16 @@ def test_numbers_outside_are_named(section: type, name: str, values: tuple[Any, 
         assert str(value) in str(raised.value)
 
 
+@pytest.mark.parametrize(("pooling", "distilled"), [("max", 0.0), ("mean", 0.1), ("attentive", 0.1)])
+def test_ngram_dropout_follows_the_pooling(pooling: Any, distilled: float) -> None:
+    """Unless it is given."""
+    recipe = make_recipe(student=StudentRecipe(pooling=pooling))
+    assert recipe.distil.ngram_dropout == distilled
+    assert recipe.fine_tune.ngram_dropout == recipe.from_scratch.ngram_dropout == 0.1
+    given = DistilRecipe(ngram_dropout=0.2)
+    assert make_recipe(student=StudentRecipe(pooling=pooling), distil=given).distil.ngram_dropout == 0.2
+
+
 @pytest.mark.parametrize(("name", "value"), [("lr", 0), ("weight_decay", -1), ("warmup_ratio", 2)])
 def test_numbers_of_the_teacher(name: str, value: float) -> None:
     with pytest.raises(ValueError, match=rf"^teacher\.{name} is {value}"):

@@ -84,3 +84,5 @@ def test_report_is_of_the_recipe_beside_it(path: Path) -> None:
     # A report of a version without a key was made without what it turns on.
     for section, key in newer:
         assert used[section].get(key, False) == recipe.get(section, {}).get(key, True), (section, key)
+    dropout = 0.0 if used["student"]["pooling"] == "max" else 0.1
+    assert used["distil"]["ngram_dropout"] == recipe.get("distil", {}).get("ngram_dropout", dropout)
