@@ -132,7 +132,7 @@ class RunPlan:
         recipe = self.recipe.teacher
         if self.needs_fine_tuning:
             inputs |= {"texts": self.texts_stage.key, "recipe": recipe, "seed": self.recipe.seed}
-            inputs |= {"mixed_precision": self.mixed_precision, "batches": "by length"}
+            inputs |= {"mixed_precision": self.mixed_precision, "batches": "by length", "attention_dropout": False}
             if recipe.fine_tune == "head":
                 inputs["feature_dtype"] = str(labelling_dtype(self.recipe.label.dtype, self.device))
         return self._stage("teacher", inputs)
