@@ -180,8 +180,8 @@ class TrainingRecipe:
         weight_decay: AdamW's; the table has none.
         warmup_ratio: Share of the steps in which the learning rates rise; then they fall linearly to zero.
         optimizer: Optimiser of the table's rows.
-        ngram_dropout: Probability with which an n-gram of a text is left out; null is 0.1, but 0 where a maximum is
-            distilled, which may hang on a single n-gram.
+        ngram_dropout: Probability with which an n-gram of a text is left out; for null `Recipe` puts in 0.1, but 0
+            where a maximum is distilled, which may hang on a single n-gram.
         max_grad_norm: Bound on the norm of the gradient of everything but the table; null for none.
         temperature: Of teacher and student in the distillation loss.
         gold_weight: Weight of the gold label against the teacher's on labelled texts: 0 is distillation alone,
