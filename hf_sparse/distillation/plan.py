@@ -112,6 +112,8 @@ class RunPlan:
             "test": data.test and source_fingerprint(data.test),
         }
         inputs = {"sources": sources, "space": dataclasses.asdict(self.space), "held_out": data.validation_size}
+        if data.fold is not None:
+            inputs["held_out"] = f"part {data.fold} of {data.num_folds}"
         return self._stage("texts", inputs | {"seed": self.recipe.seed})
 
     @cached_property

@@ -54,6 +54,9 @@ class DataRecipe:
             (out of the corpus where there is no `train`).
         test: Texts that only the report sees.
         validation_size: Number of texts held out when `validation` is null; at most a fifth is taken.
+        fold: Of cross-validation, from 1 to `num_folds`: which part of `train` is held out, in place of
+            `validation_size` texts; the parts are random, and each text is in one.
+        num_folds: Number of those parts.
         problem_type: What the labels are; null takes it from the teacher's config, or from D_train when the teacher
             has no head (lists are multi-label, fractions a regression).
         labels: Names of the labels, from the value in the label column to the name, in the order of their ids
@@ -65,11 +68,19 @@ class DataRecipe:
     validation: TextSet | None = None
     test: TextSet | None = None
     validation_size: int = 5000
+    fold: int | None = None
+    num_folds: int = 5
     problem_type: ProblemType | None = None
     labels: dict[int | str, str] | None = None
 
     def __post_init__(self) -> None:
-        check_bounds("data", self, validation_size=(0, math.inf))
+        check_bounds("data", self, validation_size=(0, math.inf), num_folds=(2, math.inf), fold=(1, self.num_folds))
+        if self.fold is not None and (self.train is None or self.validation is not None):
+            wrong = "data.train is null" if self.train is None else "data.validation names other texts"
+            raise ValueError(
+                f"data.fold is {self.fold}, which holds a part of data.train out, but {wrong}; set "
+                + ("data.fold: null" if self.train is None else "data.validation: null")
+            )
         for name, text_set in self.text_sets().items():
             check_bounds(f"data.{name}", text_set, limit=(1, math.inf))
         if self.labels is not None:  # YAML reads 0 as a number; written out again it is the same key

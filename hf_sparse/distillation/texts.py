@@ -85,7 +85,7 @@ def write_text_sets(data: DataRecipe, folder: Path, *, space: LabelSpace, seed: 
         tables = _encoded(data.validation, space, progress=progress, name="validation")
         counts["validation"] = _write_shards(tables, folder, "validation")
     elif train is not None:
-        held_out, train = _hold_out(train, data.validation_size, seed=seed)
+        held_out, train = _hold_out(train, data.validation_size, fold=data.fold, num_folds=data.num_folds, seed=seed)
         counts["validation"] = _write_shards([held_out], folder, "validation")
     else:
         window, corpus = _split_window(corpus)
@@ -160,10 +160,16 @@ def _read_all(source: TextSet, space: LabelSpace, *, progress: bool, name: str) 
     return pa.concat_tables(tables)
 
 
-def _hold_out(table: pa.Table, size: int, *, seed: int) -> tuple[pa.Table, pa.Table]:
-    size = min(size, table.num_rows // 5)
+def _hold_out(
+    table: pa.Table, size: int, *, fold: int | None = None, num_folds: int = 1, seed: int
+) -> tuple[pa.Table, pa.Table]:
+    """Cut `size` random rows off a table, or one of the parts of equal size into which it falls."""
     order = np.random.default_rng(seed).permutation(table.num_rows)
-    return table.take(np.sort(order[:size])), table.take(np.sort(order[size:]))
+    start, stop = 0, min(size, table.num_rows // 5)
+    if fold is not None:
+        start, stop = (fold - 1) * table.num_rows // num_folds, fold * table.num_rows // num_folds
+    kept = np.concatenate((order[:start], order[stop:]))
+    return table.take(np.sort(order[start:stop])), table.take(np.sort(kept))
 
 
 def _split_window(tables: Iterator[pa.Table]) -> tuple[pa.Table, Iterator[pa.Table]]:

@@ -75,7 +75,7 @@ def measure_corpus(recipe: Recipe, *, num_texts: int | None = None, words_per_te
     if data.validation is not None:
         validation = _count(data.validation, "data.validation")
     elif train:
-        validation = min(validation, train // 5)
+        validation = min(validation, train // 5) if data.fold is None else train // data.num_folds
         train -= validation
     else:
         validation = min(validation, corpus // 5)

@@ -8,7 +8,7 @@ from hf_sparse.sweeps.summary import series_of
 
 
 def plot_study(study: dict[str, Any], path: Path, *, metric: str, teacher: float | None) -> None:
-    """Draw a study: the mean over seeds of each point, with all seeds beside it.
+    """Draw a study: the mean of each point over seeds and folds, with all of them beside it.
 
     Args:
         study: That of `sweep.json`.
@@ -24,8 +24,8 @@ def plot_study(study: dict[str, Any], path: Path, *, metric: str, teacher: float
         means = [100 * point["mean"] for point in points]
         (line,) = axes.plot(places, means, marker="o", label=name, linestyle="-" if are_numbers else "none")
         for place, point in zip(places, points, strict=True):
-            seeds = [100 * value for value in point["values"]]
-            axes.plot([place] * len(seeds), seeds, ".", color=line.get_color(), alpha=0.5)
+            values = [100 * value for value in point["values"]]
+            axes.plot([place] * len(values), values, ".", color=line.get_color(), alpha=0.5)
         if are_numbers and study["is_logarithmic"]:
             axes.set_xscale("log")
         if not are_numbers or len(points) <= 8:

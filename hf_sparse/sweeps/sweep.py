@@ -7,6 +7,7 @@ read. What has been scored is in `sweep.json` at once, so that a sweep that was 
 import json
 import os
 import shutil
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,6 +47,7 @@ def sweep(
     study: list[StudyName] | None = None,
     vary: list[str] | None = None,
     seeds: int = 3,
+    folds: int | None = None,
     overrides: list[str] | None = None,
     mixed_precision: Literal["no", "bf16", "fp16"] = "no",
     output: str | None = None,
@@ -58,9 +60,12 @@ def sweep(
             (length of n-grams at inference), pruning; and corpus, temperature, initialisation.
         vary: More studies, each a key of the recipe and its values, such as `distil.lr=[0.02, 0.05]`.
         seeds: Trainings of each setting, all on the same texts and teacher.
+        folds: Cross-validation, for where labels are few: D_train falls into so many parts, each part in turn is what
+            students of all settings and seeds, and a teacher trained without it, are scored on. data.validation is not
+            read.
         overrides: Changes of the recipe for all settings, such as `distil.epochs=2`.
         mixed_precision: Precision of the trainings.
-        output: Folder for sweep.json and the plots; null is `sweep` in the recipe's output_dir.
+        output: Folder for sweep.json and the plots; null is `sweep` in the recipe's output_dir (with folds `sweep-N`).
 
     Returns:
         What `sweep.json` holds: the metric, the teacher's, and for each study its points with the scores of all seeds.
@@ -71,14 +76,19 @@ def sweep(
     require_extra("bench")
     if seeds < 1:
         raise ValueError(f"seeds is {seeds}, but must be at least 1")
+    if folds is not None and folds < 2:
+        raise ValueError(f"folds is {folds}, but must be at least 2, or null for the recipe's validation texts")
     changes = [_as_override(change) for change in overrides or []]
+    if folds is not None:
+        changes += ["--data.validation", "null", "--data.num_folds", str(folds)]
     studies = {name: STUDIES[name] for name in study or [] if name in STUDIES} | dict(map(study_of, vary or []))
     reading: list[str] = [name for name in study or [] if name in READING_STUDIES]
     if not studies and not reading:
         raise ValueError(f"there is nothing to vary; name a study ({', '.join((*STUDIES, *READING_STUDIES))}) or vary")
     base = read_recipe(recipe, changes)
-    folder = Path(output) if output is not None else Path(base.output_dir) / "sweep"
-    work = _Sweep(recipe, changes, base, folder, seeds=seeds, mixed_precision=mixed_precision)
+    name = "sweep" if folds is None else f"sweep-{folds}"
+    folder = Path(output) if output is not None else Path(base.output_dir) / name
+    work = _Sweep(recipe, changes, base, folder, seeds=seeds, folds=folds, mixed_precision=mixed_precision)
     work.prepare()
     work.run(studies, reading)
     return work.report
@@ -86,56 +96,75 @@ def sweep(
 
 @dataclass(frozen=True, kw_only=True)
 class _Training:
-    """A setting and a seed."""
+    """A setting, a seed, and the part of D_train that is held out."""
 
     setting: Setting
     seed: int
+    fold: int | None
 
     @property
     def name(self) -> str:
-        if not self.setting.changes:
-            return f"base-seed-{self.seed}"
-        return f"{fingerprint(self.setting.changes)[:12]}-seed-{self.seed}"
+        setting = fingerprint(self.setting.changes)[:12] if self.setting.changes else "base"
+        fold = "" if self.fold is None else f"-fold-{self.fold}"
+        return f"{setting}{fold}-seed-{self.seed}"
+
+    @property
+    def label(self) -> str:
+        """As the progress bar shows it."""
+        fold = "" if self.fold is None else f"fold {self.fold}, "
+        return f"{self.setting.name}, {fold}seed {self.seed}"
 
 
 class _Sweep:
     """The trainings of a sweep, and what they found."""
 
     def __init__(
-        self, path: str, changes: list[str], base: Recipe, folder: Path, *, seeds: int, mixed_precision: str
+        self,
+        path: str,
+        changes: list[str],
+        base: Recipe,
+        folder: Path,
+        *,
+        seeds: int,
+        folds: int | None,
+        mixed_precision: str,
     ) -> None:
         self._path, self._changes, self._base, self._folder = path, changes, base, folder
         first = base.seed if base.student.seed is None else base.student.seed
         self._seeds = range(first, first + seeds)
+        self._folds: Sequence[int | None] = [None] if folds is None else range(1, folds + 1)
         self._accelerator = Accelerator(mixed_precision=mixed_precision)
         self._file = folder / "sweep.json"
         self._metric = ""
         self.report: dict[str, Any] = {}
 
     def prepare(self) -> None:
-        """Make what all trainings share, in the folder of the first one, and read what an earlier sweep has found."""
-        run = self._new_run(_Training(setting=_BASE, seed=self._seeds[0]))
-        self._metric = PRIMARY_METRIC[run.space.problem_type]
-        for name in _SHARED:
-            getattr(run, name)()
-        student_stages.require_labels(run.texts_stage.folder, "validation")
-        self._corpus = num_texts(run.texts_stage.folder, "corpus")
-        self.report = {"recipe": self._path, "metric": self._metric, "teacher": self._score_teacher(run)}
-        self.report |= {"scores": _read_scores(self._file), "studies": {}}
+        """Make what all trainings of a fold share, and read what an earlier sweep has found."""
+        teachers = []
+        for first in self._trainings(_BASE)[:: len(self._seeds)]:
+            run = self._new_run(first)
+            self._metric = PRIMARY_METRIC[run.space.problem_type]
+            for name in _SHARED:
+                getattr(run, name)()
+            student_stages.require_labels(run.texts_stage.folder, "validation")
+            self._corpus = num_texts(run.texts_stage.folder, "corpus")
+            teachers.append(self._score_teacher(run))
+        self.report = {"recipe": self._path, "metric": self._metric, "folds": len(self._folds)}
+        self.report |= {"teacher": _mean(teachers), "scores": _read_scores(self._file), "studies": {}}
 
     def run(self, studies: dict[str, Study], reading: list[str]) -> None:
         """Train all settings of all studies, and read in part with the students of the recipe itself."""
         settings = {name: study.settings(self._base, self._corpus) for name, study in studies.items()}
         trainings = [
-            _Training(setting=setting, seed=seed)
+            training
             for setting in [*([_BASE] if reading else []), *sum(settings.values(), [])]  # noqa: RUF017 (few settings)
-            for seed in self._seeds
+            for training in self._trainings(setting)
         ]
         for training in trainings:  # a recipe that makes no sense is refused before anything is trained
             self._plan(training)
         with tqdm(trainings, desc="sweep", unit="training") as bar:
             for number, training in enumerate(bar):
-                bar.set_postfix_str(f"{training.setting.name}, seed {training.seed}")
+                bar.set_postfix_str(training.label)
                 self._train(training, reading)
                 following = trainings[number + 1 : number + 2]
                 if not following or following[0].setting != training.setting:
@@ -164,9 +193,13 @@ class _Sweep:
         self.report["scores"][key] = found
         write_json(self._file, self.report)
 
+    def _trainings(self, setting: Setting) -> list[_Training]:
+        return [_Training(setting=setting, seed=seed, fold=fold) for fold in self._folds for seed in self._seeds]
+
     def _recipe(self, training: _Training) -> Recipe:
         folder = self._folder / "runs" / training.name
         words = [*self._changes, *training.setting.overrides, "--student.seed", str(training.seed)]
+        words += [] if training.fold is None else ["--data.fold", str(training.fold)]
         return read_recipe(self._path, [*words, "--output_dir", str(folder), "--stages", "null", "--trackers", "[]"])
 
     def _plan(self, training: _Training) -> RunPlan:
@@ -184,22 +217,21 @@ class _Sweep:
 
     def _remove(self, setting: Setting) -> None:
         """Remove the folders of a setting: of the students only the scores are of use."""
-        for seed in self._seeds:
-            training = _Training(setting=setting, seed=seed)
-            if setting.changes or seed != self._seeds[0]:
+        for training in self._trainings(setting):
+            if setting.changes or training.seed != self._seeds[0]:
                 remove_folder(self._folder / "runs" / training.name)
 
     def _trained_points(self, settings: Sequence[Setting]) -> list[dict[str, Any]]:
         points = []
         for setting in settings:
-            found = [self._found(_Training(setting=setting, seed=seed))["scores"] for seed in self._seeds]
+            found = [self._found(training)["scores"] for training in self._trainings(setting)]
             scores = [max(_numbers(each.values()), default=None) for each in found]
             point = {"series": "student", "name": setting.name, "value": setting.value, "changes": setting.changes}
             points.append(point | {"scores": scores, "stages": found})
         return points
 
     def _read_points(self, name: str) -> list[dict[str, Any]]:
-        found = [self._found(_Training(setting=_BASE, seed=seed))["reading"][name] for seed in self._seeds]
+        found = [self._found(training)["reading"][name] for training in self._trainings(_BASE)]
         points = []
         for rows in zip(*found, strict=True):
             row = rows[0]
@@ -251,6 +283,11 @@ def _scores(run: DistillationRun) -> dict[str, float | None]:
         if run.is_current(name) and path.exists():
             found[name] = json.loads(path.read_text(encoding="utf-8"))[metric]
     return found
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    found = _numbers(values)
+    return statistics.fmean(found) if found else None
 
 
 def _numbers(values: Any) -> list[float]:

@@ -86,6 +86,32 @@ def test_validation_from_the_corpus_or_a_source_of_its_own(tmp_path: Path) -> No
     assert len(shards(tmp_path / "texts", "validation")) == 1
 
 
+def test_folds_are_parts_of_the_train_texts(tmp_path: Path) -> None:
+    train = source(tmp_path, "train", 11, label_column="label")
+    folds = []
+    for fold in (1, 2, 3):
+        counts = write(tmp_path, train=train, fold=fold, num_folds=3)
+        folds.append(list(read_texts(tmp_path / "texts", "validation")))
+        kept = list(read_texts(tmp_path / "texts", "train"))
+        assert sorted(kept + folds[-1]) == sorted(f"train {i}" for i in range(11))
+        assert counts["validation"] == len(folds[-1]) in (3, 4)
+    assert sorted(sum(folds, [])) == sorted(f"train {i}" for i in range(11))  # noqa: RUF017 (three)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"fold": 4, "num_folds": 3}, "data.fold is 4, but must be at least 1 and at most 3"),
+        ({"fold": 1, "num_folds": 1}, "data.num_folds is 1, but must be at least 2"),
+        ({"fold": 1, "train": None}, "data.train is null; set data.fold: null"),
+        ({"fold": 1, "validation": TextSet(path="b")}, "names other texts; set data.validation: null"),
+    ],
+)
+def test_bad_folds(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        DataRecipe(**{"train": TextSet(path="a")} | settings)
+
+
 def test_pairs_are_read_side_by_side(tmp_path: Path) -> None:
     write(tmp_path, train=source(tmp_path, "train", 10, text_pair_column="text_pair"), validation_size=1)
     found = list(read_texts(tmp_path / "texts", "train"))

@@ -68,6 +68,38 @@ def test_studies_and_resuming(task: Path, tmp_path: Path, monkeypatch: pytest.Mo
     assert longer["studies"]["student.pooling"]["points"][:2] == points
 
 
+def test_folds(task: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_recipe(recipe(task, tmp_path / "run"), tmp_path)
+    done: list[tuple[int | None, int | None]] = []
+    held_out: dict[int | None, list[str]] = {}
+    original = DistillationRun.distil
+
+    def distil(run: DistillationRun) -> None:
+        done.append((run.recipe.data.fold, run.recipe.student.seed))
+        texts = run.stage_folder("texts")
+        held_out[run.recipe.data.fold] = list(read_texts(texts, "validation"))
+        assert not set(held_out[run.recipe.data.fold]) & set(read_texts(texts, "train"))
+        original(run)
+
+    monkeypatch.setattr(DistillationRun, "distil", distil)
+    settings: dict[str, Any] = {"vary": ["distil.lr=[0.02, 0.05]"], "seeds": 2, "folds": 2}
+    report = sweep(str(path), **settings)
+    assert done == [(fold, seed) for fold in (1, 2) for seed in (0, 1)] * 2
+    texts = [json.loads(line)["text"] for line in (task / "train.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert sorted(sum(held_out.values(), [])) == sorted(texts)  # noqa: RUF017 (two)
+    points = report["studies"]["distil.lr"]["points"]
+    assert [len(point["scores"]) for point in points] == [4, 4]
+    folder = tmp_path / "run" / "sweep-2"
+    assert sorted(place.name for place in (folder / "runs").iterdir()) == [f"base-fold-{i}-seed-0" for i in (1, 2)]
+    differences = np.subtract(points[1]["scores"], points[0]["scores"]).reshape(2, 2).mean(1) * 100
+    expected = f"{differences.mean():+.2f} +- {differences.std(ddof=1) / np.sqrt(2):.2f}"
+    assert expected in format_sweep(report)
+
+    done.clear()
+    assert sweep(str(path), **settings) == report
+    assert done == []
+
+
 def test_the_stages_of_a_run_are_reused(task: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write_recipe(recipe(task, tmp_path / "run"), tmp_path)
     sweep(str(path), vary=["distil.lr=[0.02, 0.05]"], seeds=1, output=str(tmp_path / "first"))
@@ -163,6 +195,7 @@ def test_part_of_the_corpus(task: Path, tmp_path: Path) -> None:
         ({"vary": ["distil.lr"]}, "vary is 'distil.lr', but must be a key of the recipe and a JSON list"),
         ({"vary": ["distil.lr=[0.1]"]}, "at least two values"),
         ({"vary": ["distil.lr=[0.1, 0.2]"], "seeds": 0}, "seeds is 0, but must be at least 1"),
+        ({"vary": ["distil.lr=[0.1, 0.2]"], "folds": 1}, "folds is 1, but must be at least 2"),
         ({"study": ["depth"], "overrides": ["distil.lr"]}, "overrides has 'distil.lr', but must have KEY=VALUE"),
         ({"study": ["corpus"], "overrides": ["data.corpus=[]"]}, "the study corpus varies how many texts"),
     ],
