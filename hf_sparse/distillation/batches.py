@@ -52,7 +52,6 @@ class StudentBatch:
         logits: (B, C) of the teacher, or None.
         labels: (B,) ids with -100 for none, or float (B, C) or (B,) with NaN for none; or None.
         num_in_batch: Texts of the whole batch, of which these are a part.
-        hidden: (B, P) vectors that the teacher's last layer reads, or None.
     """
 
     ids: Tensor
@@ -60,13 +59,12 @@ class StudentBatch:
     logits: Tensor | None
     labels: Tensor | None
     num_in_batch: int
-    hidden: Tensor | None = None
 
     def to(self, device: torch.device) -> "StudentBatch":
         """Return the batch on a device."""
         moved = {
             name: value.to(device, non_blocking=True)
-            for name in ("ids", "lengths", "logits", "hidden", "labels")
+            for name in ("ids", "lengths", "logits", "labels")
             if (value := getattr(self, name)) is not None
         }
         return replace(self, **moved)
@@ -110,7 +108,6 @@ class BatchMaker:
             ids=torch.from_numpy(np.ascontiguousarray(ids)),
             lengths=torch.from_numpy(np.ascontiguousarray(lengths)),
             logits=None if batch.logits is None else torch.from_numpy(batch.logits),
-            hidden=None if batch.hidden is None else torch.from_numpy(batch.hidden),
             labels=None if batch.labels is None else self._labels(batch.labels),
             num_in_batch=batch.num_in_batch,
         )
@@ -142,7 +139,6 @@ def _slice(batch: TextBatch, part: slice) -> TextBatch:
         text_pairs=None if batch.text_pairs is None else batch.text_pairs[part],
         numbers=batch.numbers[part],
         logits=None if batch.logits is None else batch.logits[part],
-        hidden=None if batch.hidden is None else batch.hidden[part],
         labels=None if batch.labels is None else batch.labels[part],
     )
 

@@ -15,7 +15,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm.auto import tqdm
 
-from hf_sparse.distillation.hidden_states import HIDDEN, hidden_column
 from hf_sparse.distillation.logits import logits_column, logits_matrix
 from hf_sparse.distillation.teacher import TeacherEncoder
 from hf_sparse.distillation.texts import GROUP_ROWS, TEXT_SETS, shards
@@ -39,7 +38,6 @@ def label_texts(
     *,
     num_labels: int,
     top_k: int | None = None,
-    hidden_size: int = 0,
     rank: int = 0,
     num_processes: int = 1,
     progress: bool = True,
@@ -52,7 +50,6 @@ def label_texts(
         folder: Where the shards of logits go, under the same names.
         num_labels: Outputs C of the teacher.
         top_k: Keep so many logits of a text where there are over twice as many classes; None keeps all.
-        hidden_size: Keep so many columns of the vector that the teacher's last layer reads.
         rank: Of this process.
         num_processes: That share the work.
         progress: Show a bar on stderr.
@@ -67,15 +64,14 @@ def label_texts(
     total = sum(pq.read_metadata(path).num_rows for path in mine)
     with tqdm(total=total, desc="label", unit=" texts", disable=not progress) as bar:
         for path in mine:
-            answers = _label_shard(encoder, path, folder, num_labels=num_labels, hidden_size=hidden_size, bar=bar)
-            logits, hidden = answers[:, :num_labels], answers[:, num_labels:]
+            logits = _label_shard(encoder, path, folder, num_labels=num_labels, bar=bar)
             if not np.isfinite(logits).all():
                 _remove_parts(folder, path)
                 raise ValueError(
                     f"the teacher's logits of {path.name} are not all finite; set label.dtype to float32, or correct "
                     "the teacher"
                 )
-            write_logits(logits, folder / path.name, top_k=top_k, hidden=hidden if hidden.shape[1] else None)
+            write_logits(logits, folder / path.name, top_k=top_k)
             _remove_parts(folder, path)
     for path in sources:
         if (folder / path.name).exists():  # a process that was killed may have left the parts of a finished shard
@@ -89,9 +85,8 @@ def read_logits(folder: Path, text_set: str) -> npt.NDArray[np.float32]:
 
 
 def _label_shard(
-    encoder: TeacherEncoder | None, path: Path, folder: Path, *, num_labels: int, hidden_size: int, bar: "tqdm[Any]"
+    encoder: TeacherEncoder | None, path: Path, folder: Path, *, num_labels: int, bar: "tqdm[Any]"
 ) -> npt.NDArray[np.float32]:
-    """Return the teacher's answers, as `TeacherEncoder.answers` does."""
     table = pq.read_table(path)
     if "logits" in table.column_names:
         column = table["logits"].combine_chunks()
@@ -118,10 +113,9 @@ def _label_shard(
         if part.exists():
             bar.update(len(texts[start:stop]))
         else:
-            sides = texts[start:stop], None if pairs is None else pairs[start:stop]
-            answers = encoder.answers(*sides, hidden_size=hidden_size, bar=bar)
+            logits = encoder.logits(texts[start:stop], None if pairs is None else pairs[start:stop], bar=bar)
             with whole_file(part) as temporary, temporary.open("wb") as file:
-                np.save(file, answers, allow_pickle=False)
+                np.save(file, logits, allow_pickle=False)
         parts.append(np.load(part, allow_pickle=False))
     return np.concatenate(parts)
 
@@ -131,20 +125,9 @@ def _remove_parts(folder: Path, path: Path) -> None:
         part.unlink(missing_ok=True)
 
 
-def write_logits(
-    logits: npt.NDArray[np.float32],
-    path: Path,
-    *,
-    top_k: int | None,
-    hidden: npt.NDArray[np.float32] | None = None,
-) -> None:
-    """Write the logits (B, C) of a shard of texts, and vectors (B, P) if there are any.
-
-    Of the logits, only the `top_k` largest where there are over twice as many.
-    """
-    columns = {"logits": logits_column(logits, top_k)}
-    if hidden is not None:
-        columns[HIDDEN] = hidden_column(hidden)
+def write_logits(logits: npt.NDArray[np.float32], path: Path, *, top_k: int | None) -> None:
+    """Write the logits (B, C) of a shard of texts; only the `top_k` largest where there are over twice as many."""
+    column = logits_column(logits, top_k)
     with whole_file(path) as temporary:
         # The same row groups as the texts have, so that training reads both side by side.
-        pq.write_table(pa.table(columns), temporary, row_group_size=GROUP_ROWS)
+        pq.write_table(pa.table({"logits": column}), temporary, row_group_size=GROUP_ROWS)

@@ -115,17 +115,14 @@ class LabelRecipe:
         dtype: Precision of the teacher; "auto" is bfloat16 where the processor computes in it, else float32.
         top_k: Keep so many logits of a text, and the weight of the rest, where one label of over twice as many classes
             is right; null keeps all.
-        hidden_size: Columns that are kept of the vector which the teacher's last layer reads, in half precision and
-            projected at random; 0 keeps none. See `distil.hidden_weight`.
     """
 
     tokens_per_batch: int = 8192
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     top_k: int | None = 64
-    hidden_size: int = 128
 
     def __post_init__(self) -> None:
-        check_bounds("label", self, tokens_per_batch=(1, math.inf), top_k=(1, math.inf), hidden_size=(0, math.inf))
+        check_bounds("label", self, tokens_per_batch=(1, math.inf), top_k=(1, math.inf))
 
 
 @dataclass(kw_only=True)
@@ -241,19 +238,16 @@ class DistilRecipe(TrainingRecipe):
         include_train: Distil on D_train too; false distils on the corpus alone, as in the privacy setting, or for
             another domain on whose D_train the student is fine-tuned afterwards.
         corpus_texts: Read so many texts of the corpus, its first ones; null reads all.
-        hidden_weight: Weight of a second loss: a linear map of the student's last hidden layer is to meet the vector
-            that the teacher's last layer reads, where the stage `label` has kept it (not of logits that were given).
     """
 
     stage_name = "distil"
 
     include_train: bool = True
     corpus_texts: int | None = None
-    hidden_weight: float = 1.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_bounds("distil", self, corpus_texts=(1, math.inf), hidden_weight=(0, math.inf))
+        check_bounds("distil", self, corpus_texts=(1, math.inf))
 
 
 @dataclass(kw_only=True)

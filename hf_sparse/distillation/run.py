@@ -133,7 +133,6 @@ class DistillationRun(RunPlan):
                 folder,
                 num_labels=self.space.num_labels,
                 top_k=self.top_k,
-                hidden_size=self.recipe.label.hidden_size,
                 rank=self.accelerator.process_index,
                 num_processes=self.accelerator.num_processes,
                 progress=self._is_main,
@@ -161,10 +160,8 @@ class DistillationRun(RunPlan):
         def work(folder: Path) -> None:
             include_train = self.recipe.distil.include_train
             texts, targets = self.texts_stage.folder, self.targets_stage.folder
-            hidden = self.label_stage.folder if self.recipe.distil.hidden_weight else None
-            sets = ("train",) if include_train else ()
-            shards_read = student_stages.training_shards(texts, targets, sets, hidden_folder=hidden)
-            corpus = student_stages.training_shards(texts, targets, ("corpus",), hidden_folder=hidden)
+            shards_read = student_stages.training_shards(texts, targets, ("train",) if include_train else ())
+            corpus = student_stages.training_shards(texts, targets, ("corpus",))
             shards_read += first_texts(corpus, self.recipe.distil.corpus_texts)
             student_stages.train_student(
                 self, folder, self.recipe.distil, shards_read, start=None, accelerator=self.accelerator

@@ -157,7 +157,6 @@ def _label(plan: RunPlan, folder: Path, *, rank: int, num_processes: int) -> Non
         folder,
         num_labels=plan.space.num_labels,
         top_k=plan.top_k,
-        hidden_size=plan.recipe.label.hidden_size,
         rank=rank,
         num_processes=num_processes,
         progress=rank == 0,

@@ -14,7 +14,6 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from hf_sparse.distillation.hidden_states import HIDDEN, hidden_matrix
 from hf_sparse.distillation.logits import logits_matrix
 
 WINDOW_GROUPS = 96
@@ -27,13 +26,11 @@ class TextShard:
     Attributes:
         texts: File of the texts.
         logits: File of the logits.
-        hidden: File of the vectors that the teacher's last layer reads.
         num_texts: Read so many texts, the first ones; None reads all.
     """
 
     texts: Path
     logits: Path | None
-    hidden: Path | None = None
     num_texts: int | None = None
 
 
@@ -61,7 +58,6 @@ class TextBatch:
         labels: List of B labels (None where there is none), or None.
         epoch: The pass over the texts that this batch belongs to.
         num_in_batch: Texts of the whole batch, of which these are a share.
-        hidden: (B, P) vectors that the teacher's last layer reads, or None.
     """
 
     texts: list[str]
@@ -71,7 +67,6 @@ class TextBatch:
     labels: list[object] | None
     epoch: int
     num_in_batch: int
-    hidden: npt.NDArray[np.float16] | None = None
 
 
 @dataclass(frozen=True)
@@ -159,10 +154,9 @@ class TextStream:
             shard = self._shards[group.shard]
             table = pq.ParquetFile(shard.texts).read_row_group(group.index).slice(0, group.rows)
             columns = {name: table[name] for name in table.column_names if name != "logits"}
-            for name, path in (("logits", shard.logits), (HIDDEN, shard.hidden)):
-                if path is not None:
-                    answers = pq.ParquetFile(path).read_row_group(group.index, columns=[name])
-                    columns[name] = answers[name].slice(0, group.rows)
+            if shard.logits is not None:
+                logits = pq.ParquetFile(shard.logits).read_row_group(group.index)["logits"]
+                columns["logits"] = logits.slice(0, group.rows)
             columns["number"] = pa.array(np.arange(group.first, group.first + group.rows, dtype=np.int64))
             tables.append(pa.table(columns))
         return pa.concat_tables(tables, promote_options="default").combine_chunks()
@@ -175,13 +169,11 @@ def _to_batch(table: pa.Table, epoch: int, share: tuple[int, int]) -> TextBatch:
     # Of the whole batch: a share without texts would not tell how many labels there are.
     logits = logits_matrix(table["logits"])[start:end] if "logits" in names else None
     table = table.slice(start, end - start)
-    hidden = hidden_matrix(table[HIDDEN]) if HIDDEN in names else None
     return TextBatch(
         texts=table["text"].to_pylist(),
         text_pairs=table["text_pair"].to_pylist() if "text_pair" in names else None,
         numbers=table["number"].to_numpy(),
         logits=logits,
-        hidden=hidden,
         labels=table["label"].to_pylist() if "label" in names else None,
         epoch=epoch,
         num_in_batch=num_in_batch,

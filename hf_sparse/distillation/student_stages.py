@@ -15,11 +15,10 @@ from tqdm.auto import tqdm
 from hf_sparse.distillation import student_weights
 from hf_sparse.distillation.batches import BatchMaker, prefetch
 from hf_sparse.distillation.exchange import Exchange, table_mode
-from hf_sparse.distillation.hidden_states import HiddenMap, has_hidden, size_and_variance
 from hf_sparse.distillation.label_space import LabelSpace
 from hf_sparse.distillation.naive_bayes import add_ratios, count_ratios
 from hf_sparse.distillation.plan import RunPlan
-from hf_sparse.distillation.recipe import DistilRecipe, FineTuneRecipe, TrainingRecipe
+from hf_sparse.distillation.recipe import FineTuneRecipe, TrainingRecipe
 from hf_sparse.distillation.stream import TextShard, TextStream
 from hf_sparse.distillation.student_weights import default_block_rows, new_student
 from hf_sparse.distillation.subwords import Spellings
@@ -86,27 +85,12 @@ def save_teacher(encoder: TeacherEncoder, folder: Path, *, scores: dict[str, flo
     _remove_training_files(folder)
 
 
-def training_shards(
-    texts_folder: Path,
-    logits_folder: Path | None,
-    text_sets: Sequence[str],
-    *,
-    hidden_folder: Path | None = None,
-) -> list[TextShard]:
-    """Return the shards of some text sets, with the teacher's logits if a folder of them is given.
-
-    With the vectors that the teacher's last layer reads, too, if another folder is given and has those of all.
-    """
-    files = [path for text_set in text_sets for path in shards(texts_folder, text_set)]
-    if hidden_folder is not None and not all(has_hidden(hidden_folder / path.name) for path in files):
-        hidden_folder = None
+def training_shards(texts_folder: Path, logits_folder: Path | None, text_sets: Sequence[str]) -> list[TextShard]:
+    """Return the shards of some text sets, with the teacher's logits if a folder of them is given."""
     return [
-        TextShard(
-            texts=path,
-            logits=None if logits_folder is None else logits_folder / path.name,
-            hidden=None if hidden_folder is None else hidden_folder / path.name,
-        )
-        for path in files
+        TextShard(texts=path, logits=None if logits_folder is None else logits_folder / path.name)
+        for text_set in text_sets
+        for path in shards(texts_folder, text_set)
     ]
 
 
@@ -214,7 +198,6 @@ def train_student(
         steps_before=_steps_before(plan, folder.name.removesuffix(".partial")),
         exchange=exchange,
         spellings=Spellings.of(tokenizer.vocabulary) if plan.recipe.student.subwords else None,
-        hidden_map=_hidden_map(plan, model, read) if isinstance(recipe, DistilRecipe) else None,
         averages=isinstance(recipe, FineTuneRecipe) and recipe.average and plan.recipe.distil.epochs > 0,
     )
     best = trainer.fit(stream, TextStream(held_out, batch_size=_EVALUATION_BATCH, seed=None))
@@ -224,17 +207,6 @@ def train_student(
         scores = {"loss": best.loss, metric: best.primary}
         write_json(folder / "validation.json", scores | ({"share": best.share} if trainer.averages else {}))
         _remove_training_files(folder)
-
-
-def _hidden_map(plan: RunPlan, model: SparseNgramForSequenceClassification, read: list[TextShard]) -> HiddenMap | None:
-    """Return the map to the teacher's vectors, None where they were not kept, or do not differ."""
-    if read[0].hidden is None:
-        return None
-    size, variance = size_and_variance(read[0].hidden)
-    if not variance:
-        return None
-    weight, width = plan.recipe.distil.hidden_weight, model.model.output_size
-    return HiddenMap(width, size, weight=weight, variance=variance, seed=plan.student_seed)
 
 
 def _begins_with_naive_bayes(plan: RunPlan) -> bool:

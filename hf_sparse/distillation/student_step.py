@@ -18,7 +18,6 @@ from torch import Tensor, nn
 from hf_sparse.distillation.batches import StudentBatch
 from hf_sparse.distillation.checkpoint import Checkpoint, optimizer_tensors, restore_optimizer
 from hf_sparse.distillation.exchange import Exchange
-from hf_sparse.distillation.hidden_states import HiddenMap
 from hf_sparse.distillation.losses import mixed_loss
 from hf_sparse.distillation.recipe import TrainingRecipe
 from hf_sparse.distillation.recipe_data import ProblemType
@@ -36,7 +35,6 @@ from hf_sparse.student import SparseNgramForSequenceClassification
 _MODEL = "model."
 _BLOCKS = "model.table.blocks."
 _SUBWORDS = "subwords.table"
-_HIDDEN_MAP = "hidden_map."
 
 
 class StudentStep:
@@ -49,7 +47,6 @@ class StudentStep:
         accelerator: Device and precision.
         exchange: The processes.
         spellings: Of words whose rows share what their spellings share; None: each has its own alone.
-        hidden_map: To the vectors that the teacher's last layer reads, where they are a second target.
     """
 
     def __init__(
@@ -61,7 +58,6 @@ class StudentStep:
         accelerator: Accelerator,
         exchange: Exchange,
         spellings: Spellings | None = None,
-        hidden_map: HiddenMap | None = None,
     ) -> None:
         self.model = model.to(accelerator.device)
         self.exchange = exchange
@@ -80,9 +76,7 @@ class StudentStep:
                 spellings, num_rows=model.config.vocab_size, width=own.shape[1], device=own.device
             )
             self._parts = _row_optimizer(recipe, [self._subwords.table], exchange, width=width)
-        self._hidden_map = None if hidden_map is None else hidden_map.to(accelerator.device)
         self._parameters = [weight for weight in model.parameters() if weight.requires_grad]
-        self._parameters += [] if hidden_map is None else hidden_map.parameters()
         self._head = torch.optim.AdamW(self._parameters, lr=recipe.head_lr, weight_decay=recipe.weight_decay)
 
     def pool(self, batch: StudentBatch) -> Tensor:
@@ -135,8 +129,6 @@ class StudentStep:
         tensors = self.weights() | optimizer_tensors("head", self._head)
         if self._subwords is not None:
             tensors[COLUMNS + _SUBWORDS] = self._subwords.table
-        if self._hidden_map is not None:
-            tensors |= {_HIDDEN_MAP + name: value for name, value in self._hidden_map.state_dict().items()}
         for prefix, optimizer in self._row_optimizers().items():
             for name, value in optimizer_tensors(prefix, optimizer).items():
                 tensors[COLUMNS + name if value.dim() == 2 else name] = value
@@ -161,9 +153,6 @@ class StudentStep:
         if self._subwords is not None:
             with torch.no_grad():
                 self._subwords.table.copy_(tensors[_SUBWORDS])
-        if self._hidden_map is not None:
-            names_of = self._hidden_map.state_dict()
-            self._hidden_map.load_state_dict({name: tensors[_HIDDEN_MAP + name] for name in names_of})
 
     def restore_weights(self, tensors: Mapping[str, Tensor]) -> None:
         """Put back what `weights` returned, one after the other: the table does not fit into memory twice."""
@@ -226,15 +215,10 @@ class StudentStep:
     def _backward(self, pooled: Tensor, part: StudentBatch) -> Tensor:
         """Go back through the head; return the loss of this process's texts times their share in the batch."""
         with self._accelerator.autocast():
-            encoded = self.model.model.encode(pooled)
-            logits = self.model.classify_encoded(encoded).float()
-            second = None
-            if self._hidden_map is not None and part.hidden is not None and len(logits):
-                second = self._hidden_map.loss(encoded, part.hidden)
+            logits = self.model.classify(pooled).float()
         if not len(logits):
             return torch.zeros((), device=logits.device)
-        loss = self.loss(logits, part)
-        loss = (loss if second is None else loss + second) * (len(logits) / part.num_in_batch)
+        loss = self.loss(logits, part) * (len(logits) / part.num_in_batch)
         loss.backward()
         return loss.detach()
 

@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Iterator
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,6 @@ from safetensors import SafetensorError
 from tqdm.auto import tqdm
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel
 
-from hf_sparse.distillation.hidden_states import HiddenReader
 from hf_sparse.distillation.recipe import TeacherRecipe
 from hf_sparse.distillation.recipe_data import ProblemType
 from hf_sparse.files import file_sha256
@@ -147,35 +145,13 @@ class TeacherEncoder:
         self, texts: list[str], text_pairs: list[str] | None = None, *, bar: "tqdm[Any] | None" = None
     ) -> npt.NDArray[np.float32]:
         """Return the logits (B, C) of texts, in their order."""
-        return self.answers(texts, text_pairs, hidden_size=0, bar=bar)
-
-    def answers(
-        self,
-        texts: list[str],
-        text_pairs: list[str] | None = None,
-        *,
-        hidden_size: int,
-        bar: "tqdm[Any] | None" = None,
-    ) -> npt.NDArray[np.float32]:
-        """Return the logits of texts in their order and, behind them, `hidden_size` columns of what they come from.
-
-        See `HiddenReader`; where the teacher has none, logits (B, C) alone are returned, else (B, C + P).
-        """
         encoded = self.encode(texts, text_pairs)
-        reader = HiddenReader(self.model, hidden_size)
-        result: npt.NDArray[np.float32] | None = None
+        result = np.zeros((len(texts), self.model.config.num_labels), np.float32)
         for batch in self.batches([len(item["input_ids"]) for item in encoded]):
-            with reader.reading() if hidden_size else nullcontext():
-                found = self.run([encoded[index] for index in batch]).logits.float()
-            hidden = reader.take(len(batch))
-            if hidden is not None:
-                found = torch.cat([found, hidden], dim=1)
-            if result is None:
-                result = np.zeros((len(texts), found.shape[1]), np.float32)
-            result[batch] = found.cpu().numpy()
+            result[batch] = self.run([encoded[index] for index in batch]).logits.float().cpu().numpy()
             if bar is not None:
                 bar.update(len(batch))
-        return np.zeros((0, self.model.config.num_labels), np.float32) if result is None else result
+        return result
 
     def run(self, items: list[dict[str, list[int]]]) -> Any:
         """Run the model on tokenised texts."""

@@ -26,7 +26,6 @@ from hf_sparse.distillation.checkpoint import (
     step_folder,
 )
 from hf_sparse.distillation.exchange import Exchange
-from hf_sparse.distillation.hidden_states import HiddenMap
 from hf_sparse.distillation.losses import has_label
 from hf_sparse.distillation.recipe import TrainingRecipe
 from hf_sparse.distillation.recipe_data import ProblemType
@@ -102,7 +101,6 @@ class StudentTrainer:
             steps.
         exchange: The processes that train together; None: this one alone.
         spellings: Of words that share what their spellings share while they are trained; None: they do not.
-        hidden_map: To the vectors that the teacher's last layer reads, where they are a second target.
         averages: Average the trained weights with those that the training began with, if that is better on validation
             texts (Wortsman et al. 2022, "Robust fine-tuning of zero-shot models").
     """
@@ -120,7 +118,6 @@ class StudentTrainer:
         steps_before: int = 0,
         exchange: Exchange | None = None,
         spellings: Spellings | None = None,
-        hidden_map: HiddenMap | None = None,
         averages: bool = False,
     ) -> None:
         self.model = model
@@ -136,7 +133,6 @@ class StudentTrainer:
             accelerator=accelerator,
             exchange=self._exchange,
             spellings=spellings,
-            hidden_map=hidden_map,
         )
         self._plain = BatchMaker(
             tokenizer=tokenizer,

@@ -303,10 +303,7 @@ class SparseNgramForSequenceClassification(SparseNgramPreTrainedModel):
 
     def classify(self, pooled: Tensor) -> Tensor:
         """Turn pooled vectors, of texts or of the bags of pairs, into logits (B, C); hidden dropout in training."""
-        return self.classify_encoded(self.model.encode(pooled))
-
-    def classify_encoded(self, encoded: Tensor) -> Tensor:
-        """Turn what `model.encode` returned into logits (B, C)."""
+        encoded: Tensor = self.model.encode(pooled)
         if self.classifier is None:
             return encoded
         logits: Tensor = self.classifier(encoded.to(self.classifier.weight.dtype))

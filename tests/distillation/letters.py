@@ -10,7 +10,6 @@ import torch
 from accelerate import Accelerator
 
 from hf_sparse.distillation.exchange import Exchange
-from hf_sparse.distillation.hidden_states import HiddenMap, hidden_column
 from hf_sparse.distillation.recipe import TrainingRecipe
 from hf_sparse.distillation.stream import TextShard, TextStream
 from hf_sparse.distillation.student_weights import new_student
@@ -60,7 +59,6 @@ def make_trainer(
     steps_before: int = 0,
     exchange: Exchange | None = None,
     subwords: bool = False,
-    hidden: bool = False,
     averages: bool = False,
     **changes: object,
 ) -> StudentTrainer:
@@ -78,7 +76,6 @@ def make_trainer(
         steps_before=steps_before,
         exchange=exchange,
         spellings=make_spellings() if subwords else None,
-        hidden_map=make_hidden_map(model) if hidden else None,
         averages=averages,
     )
 
@@ -91,16 +88,8 @@ def make_spellings() -> Spellings:
     return Spellings(rows=rows, ends=ends, parts=torch.from_numpy(parts.flatten()), num_parts=8)
 
 
-def make_hidden_map(model: SparseNgramForSequenceClassification) -> HiddenMap:
-    """Return a map, always the same, to the vectors of `make_streams`."""
-    return HiddenMap(model.model.output_size, 4, weight=0.7, variance=0.5, seed=3)
-
-
 def make_streams(folder: Path, *, batch_size: int = 8) -> tuple[TextStream, TextStream]:
-    """Return texts whose label is the letter they repeat, with logits and vectors that say so.
-
-    To train on, and to validate by.
-    """
+    """Return texts whose label is the letter they repeat, with logits that say so: to train on, and to validate by."""
     random = np.random.default_rng(0)
     streams = []
     for name, rows in (("train", 60), ("validation", 24)):
@@ -109,9 +98,7 @@ def make_streams(folder: Path, *, batch_size: int = 8) -> tuple[TextStream, Text
         texts = ["".join(random.choice(letters[label], 12)) for label in labels]
         logits = pa.array((4.0 * np.eye(3)[labels]).tolist(), pa.list_(pa.float32()))
         pq.write_table(pa.table({"text": texts, "label": labels}), folder / f"{name}.parquet")
-        hidden = hidden_column(np.eye(4, dtype=np.float32)[labels] + random.normal(0, 0.1, (rows, 4)))
-        answers = folder / f"{name}-answers.parquet"
-        pq.write_table(pa.table({"logits": logits, "hidden": hidden}), answers)
-        shard = TextShard(texts=folder / f"{name}.parquet", logits=answers, hidden=answers)
+        pq.write_table(pa.table({"logits": logits}), folder / f"{name}-logits.parquet")
+        shard = TextShard(texts=folder / f"{name}.parquet", logits=folder / f"{name}-logits.parquet")
         streams.append(TextStream([shard], batch_size=batch_size, seed=0 if name == "train" else None))
     return streams[0], streams[1]

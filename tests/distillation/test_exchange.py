@@ -72,7 +72,6 @@ SHAPES: dict[str, dict[str, Any]] = {
     "adam": {"optimizer": "lazy_adam", "lr": 0.02, "block_rows": 23},
     "five": {"embedding_size": 5},
     "subwords": {"subwords": True, "averages": True, "block_rows": 17},
-    "hidden": {"hidden": True},
     "subwords of adam": {"subwords": True, "optimizer": "lazy_adam", "lr": 0.02, "pooling": "sum"},
 }
 

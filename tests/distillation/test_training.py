@@ -17,7 +17,7 @@ from hf_sparse.distillation.batches import StudentBatch
 from hf_sparse.distillation.stream import TextStream
 from hf_sparse.distillation.student_step import StudentStep
 from hf_sparse.student import SparseNgramForSequenceClassification
-from tests.distillation.letters import ROWS, make_hidden_map, make_model, make_spellings, make_streams, make_trainer
+from tests.distillation.letters import ROWS, make_model, make_spellings, make_streams, make_trainer
 
 
 def make_batch(seed: int, num_texts: int = 4) -> StudentBatch:
@@ -28,7 +28,6 @@ def make_batch(seed: int, num_texts: int = 4) -> StudentBatch:
         ids=torch.randint(1, ROWS // 4, (14,), generator=generator, dtype=torch.int32),
         lengths=lengths,
         logits=torch.randn(num_texts, 3, generator=generator),
-        hidden=torch.randn(num_texts, 4, generator=generator),
         labels=None,
         num_in_batch=num_texts,
     )
@@ -74,36 +73,27 @@ class _Shared:
 SHAPES = [{}, {"block_rows": 17}, *({"sentence_pairs": True, "pair_bags": bags} for bags in ("sides", "overlap"))]
 
 
-@pytest.mark.parametrize("extra", ["nothing", "subwords", "hidden"])
+@pytest.mark.parametrize("subwords", [False, True])
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("pooling", ["mean", "sum", "max", "attentive"])
-def test_steps_equal_plain_autograd(tmp_path: Path, pooling: str, shape: dict[str, Any], extra: str) -> None:
+def test_steps_equal_plain_autograd(tmp_path: Path, pooling: str, shape: dict[str, Any], subwords: bool) -> None:
     model, oracle = (make_model(pooling=pooling, **shape) for _ in range(2))
-    trainer = make_trainer(
-        tmp_path / "run", model, lr=0.1, head_lr=0.01, **({} if extra == "nothing" else {extra: True})
-    )
+    trainer = make_trainer(tmp_path / "run", model, lr=0.1, head_lr=0.01, subwords=subwords)
     table = oracle.model.table.blocks
-    shared = _Shared(oracle) if extra == "subwords" else None
-    hidden_map = make_hidden_map(oracle) if extra == "hidden" else None
-    parameters = [p for n, p in oracle.named_parameters() if "blocks" not in n]
-    parameters += [] if hidden_map is None else hidden_map.parameters()
-    head = torch.optim.AdamW(parameters, lr=0.01, weight_decay=0.01)
+    shared = _Shared(oracle) if subwords else None
+    head = torch.optim.AdamW(
+        [p for n, p in oracle.named_parameters() if "blocks" not in n], lr=0.01, weight_decay=0.01
+    )
     square_sums = [torch.zeros(len(block)) for block in table]
     for seed in range(4):
         batch = make_batch(seed, num_texts=2 if "sentence_pairs" in shape else 4)
         ids, lengths = oracle.model.split_bags(batch.ids, batch.lengths)
         trainer._step.take([replace(batch, ids=ids, lengths=lengths)], lr_scale=1.0)
         oracle.zero_grad()
-        head.zero_grad()
         assert batch.logits is not None
         with nullcontext() if shared is None else shared.added():
-            encoded = oracle.model.encode(oracle.pool(batch.ids, batch.lengths))
-            logits = oracle.classifier(encoded)
-        loss = F.kl_div(logits.log_softmax(-1), batch.logits.softmax(-1), reduction="batchmean")
-        if hidden_map is not None:
-            found = encoded @ hidden_map.weight.T + hidden_map.bias
-            loss = loss + 0.7 / 0.5 * F.mse_loss(found, batch.hidden)
-        loss.backward()
+            logits = oracle.classify(oracle.pool(batch.ids, batch.lengths))
+        F.kl_div(logits.log_softmax(-1), batch.logits.softmax(-1), reduction="batchmean").backward()
         head.step()
         with torch.no_grad():
             for block, square_sum in zip(table, square_sums, strict=True):
@@ -175,7 +165,7 @@ def test_interrupted_training_ends_with_the_same_weights(
     subwords: bool,
 ) -> None:
     settings: dict[str, Any] = {"optimizer": optimizer, "ngram_dropout": 0.2, "checkpoint_minutes": 0.0}
-    settings |= {"subwords": subwords, "averages": subwords, "hidden": subwords}
+    settings |= {"subwords": subwords, "averages": subwords}
     monkeypatch.setattr(training_module, "_LOG_EVERY", 7)
     whole = make_model(hidden_dropout=0.3)
     torch.manual_seed(5)
