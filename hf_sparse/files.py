@@ -127,6 +127,30 @@ def remove_folder(folder: Path) -> None:
 
 
 @contextmanager
+def only_process(folder: Path) -> Iterator[None]:
+    """Keep other processes that ask for it out of a folder; the system lets go of it however this process ends.
+
+    Where the file system has no locks, nobody is kept out.
+
+    Raises:
+        ValueError: If another process is in it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("a") as file:
+        try:
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ValueError(
+                f"another process is at work in {str(folder)!r}; wait until it has ended, or name another folder"
+            ) from error
+        except (ImportError, OSError):
+            pass
+        yield
+
+
+@contextmanager
 def disk_full_named(folder: Path) -> Iterator[None]:
     """Name the folder and the way out where the disk is full: libraries say neither.
 

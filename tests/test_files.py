@@ -1,6 +1,8 @@
 """Files and folders: whole or as they were; sizes and digests."""
 
 import errno
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,7 @@ from safetensors import SafetensorError
 from hf_sparse.files import (
     disk_full_named,
     fingerprint,
+    only_process,
     parse_size,
     remove_folder,
     replace_folder,
@@ -43,6 +46,22 @@ def test_file_is_whole_or_as_it_was(tmp_path: Path) -> None:
         write_half()
     assert path.read_bytes() == before
     assert [found.name for found in tmp_path.iterdir()] == ["report.json"]
+
+
+def test_only_one_process_is_in_a_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    code = "import sys, time, pathlib; from hf_sparse.files import only_process\n"
+    code += "with only_process(pathlib.Path(sys.argv[1])): print('in', flush=True); time.sleep(600)"
+    with subprocess.Popen([sys.executable, "-c", code, str(folder)], stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "in\n"
+        with pytest.raises(ValueError, match="another process is at work"), only_process(folder):
+            pass
+        other.kill()
+        other.wait()
+        for _ in range(2):
+            with only_process(folder):
+                pass
 
 
 def test_folders_are_replaced_and_removed(tmp_path: Path) -> None:

@@ -3,7 +3,9 @@
 import dataclasses
 import logging
 import sys
+from contextlib import nullcontext
 from datetime import timedelta
+from pathlib import Path
 
 import torch
 from accelerate import Accelerator, InitProcessGroupKwargs
@@ -12,6 +14,7 @@ from transformers.utils.logging import disable_progress_bar
 from hf_sparse.distillation.recipe import Recipe
 from hf_sparse.distillation.run import DistillationRun
 from hf_sparse.distillation.trackers import require_trackers
+from hf_sparse.files import only_process
 
 
 def distill(recipe: Recipe) -> None:
@@ -23,7 +26,8 @@ def distill(recipe: Recipe) -> None:
         recipe: What to do; stages that are there already are reused.
 
     Raises:
-        ValueError: The recipe does not fit its texts or its teacher; the message says what to change.
+        ValueError: The recipe does not fit its texts or its teacher, or another process is at work in its output_dir;
+            the message says what to change.
         OSError: A file cannot be read or written, or the Hub does not answer.
     """
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
@@ -34,6 +38,11 @@ def distill(recipe: Recipe) -> None:
     accelerator = Accelerator(
         log_with=recipe.trackers or None, project_dir=recipe.output_dir, kwargs_handlers=[patience]
     )
+    with only_process(Path(recipe.output_dir)) if accelerator.is_main_process else nullcontext():
+        _distill(recipe, accelerator)
+
+
+def _distill(recipe: Recipe, accelerator: Accelerator) -> None:
     accelerator.init_trackers("hf-sparse", config={"output_dir": recipe.output_dir, "teacher": recipe.teacher.model})
     if accelerator.device.type == "cpu" and accelerator.num_processes == 1 and torch.get_num_threads() == 1:
         logging.warning("one thread only; for more, accelerate launch has --num_cpu_threads_per_process")

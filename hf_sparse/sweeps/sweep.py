@@ -27,7 +27,7 @@ from hf_sparse.distillation.stages import Stage
 from hf_sparse.distillation.texts import num_texts
 from hf_sparse.evaluation.metrics import PRIMARY_METRIC, score
 from hf_sparse.extras import require_extra
-from hf_sparse.files import fingerprint, remove_folder, write_json
+from hf_sparse.files import fingerprint, only_process, remove_folder, write_json
 from hf_sparse.sweeps.plots import plot_study
 from hf_sparse.sweeps.reading import Reader, read_in_part
 from hf_sparse.sweeps.studies import READING_STUDIES, STUDIES, Setting, Study, study_of
@@ -71,7 +71,8 @@ def sweep(
         What `sweep.json` holds: the metric, the teacher's, and for each study its points with the scores of all seeds.
 
     Raises:
-        ValueError: There is nothing to vary, a setting is no recipe, or the validation texts have no labels.
+        ValueError: There is nothing to vary, a setting is no recipe, the validation texts have no labels, or another
+            process is at work in the folder.
     """
     require_extra("bench")
     if seeds < 1:
@@ -89,8 +90,9 @@ def sweep(
     name = "sweep" if folds is None else f"sweep-{folds}"
     folder = Path(output) if output is not None else Path(base.output_dir) / name
     work = _Sweep(recipe, changes, base, folder, seeds=seeds, folds=folds, mixed_precision=mixed_precision)
-    work.prepare()
-    work.run(studies, reading)
+    with only_process(folder):
+        work.prepare()
+        work.run(studies, reading)
     return work.report
 
 

@@ -14,6 +14,7 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
+from hf_sparse.files import only_process
 from hf_sparse.vocabulary import count_ngrams
 from tests.recipes.conftest import Launcher, recipe, write_recipe
 from tests.tiny_task import make_rows, write_rows
@@ -41,6 +42,11 @@ def fails(
 
 def test_unknown_key(launch: Launcher, task: Path, tmp_path: Path) -> None:
     fails(launch, recipe(task, tmp_path / "run", distil__epoch=3), tmp_path, "epoch")
+
+
+def test_a_folder_in_which_another_process_is_at_work(launch: Launcher, task: Path, tmp_path: Path) -> None:
+    with only_process(tmp_path / "run"):
+        fails(launch, recipe(task, tmp_path / "run"), tmp_path, "another process is at work", str(tmp_path / "run"))
 
 
 def test_missing_key(launch: Launcher, task: Path, tmp_path: Path) -> None:
