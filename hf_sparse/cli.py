@@ -9,6 +9,7 @@ interrupted.
 import json
 import os
 import sys
+from argparse import ArgumentError
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -163,6 +164,7 @@ COMMANDS: Final = {
 
 _MISTAKES: Final = (
     ValueError,
+    ArgumentError,  # of a recipe
     ImportError,  # of an extra
     FileNotFoundError,
     FileExistsError,
@@ -188,7 +190,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         _run(name, COMMANDS[name], words[1:])
     except _MISTAKES as error:
-        _fail(str(error) or type(error).__name__)
+        _fail(" ".join(str(error).split()) if isinstance(error, ArgumentError) else str(error) or type(error).__name__)
     except OSError as error:
         _fail(str(error) or type(error).__name__, code=1)
     except KeyboardInterrupt:

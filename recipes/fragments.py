@@ -9,6 +9,7 @@ or test texts; and as a text and its fragment are two, `vocabulary.min_documents
 
 import argparse
 import random
+import sys
 from pathlib import Path
 
 import pyarrow as pa
@@ -55,6 +56,8 @@ def main() -> None:
     parser.add_argument("--max_words", type=int, default=8)
     parser.add_argument("--limit", type=int, required=True)
     arguments = parser.parse_args()
+    if arguments.limit < 1:
+        parser.error(f"--limit {arguments.limit} must be at least 1")
     if not 1 <= arguments.min_words <= arguments.max_words:
         parser.error(f"--min_words {arguments.min_words} must be at least 1 and at most --max_words")
     found = collect(arguments)
@@ -65,4 +68,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except (ValueError, OSError) as error:
+        sys.exit(f"error: {error}")

@@ -9,6 +9,7 @@ round. Labels are not read.
 """
 
 import argparse
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +31,7 @@ def nearest(texts: list[str], *, count: int) -> list[list[int]]:
     for start in range(0, len(texts), _ROWS):
         likeness = (vectors[start : start + _ROWS] @ vectors.T).toarray()
         likeness[np.arange(len(likeness)), start + np.arange(len(likeness))] = -1.0
-        found += np.argsort(-likeness, axis=1, kind="stable")[:, :count].tolist()
+        found += np.argsort(-likeness, axis=1, kind="stable")[:, : min(count, len(texts) - 1)].tolist()
     return found
 
 
@@ -63,10 +64,14 @@ def main() -> None:
     parser.add_argument("--text_pair_column", default="text_pair")
     parser.add_argument("--neighbours", type=int, default=12)
     arguments = parser.parse_args()
+    if arguments.neighbours < 0:
+        parser.error(f"--neighbours {arguments.neighbours} must be at least 0")
     columns = {"text_column": arguments.text_column, "text_pair_column": arguments.text_pair_column}
     made = make_pairs(read_pairs(TextSet(path=arguments.file, **columns)), neighbours=arguments.neighbours)
     left_out = {pair for path in arguments.without for pair in read_pairs(TextSet(path=path, **columns))}
     made = [pair for pair in made if pair not in left_out and pair[::-1] not in left_out]
+    if not made:
+        raise ValueError(f"{arguments.file} gives no pairs that are not given or left out; take more --neighbours")
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
     with whole_file(arguments.output) as temporary:
         first, second = zip(*made, strict=True)
@@ -75,4 +80,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except (ValueError, OSError) as error:
+        sys.exit(f"error: {error}")

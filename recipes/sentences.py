@@ -9,6 +9,7 @@ does, lower-cased, with spaces around punctuation and before "n't" and "'s", whi
 import argparse
 import random
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,7 +20,8 @@ from hf_sparse.distillation.recipe_data import TextSet
 from hf_sparse.distillation.sources import read_rows
 from hf_sparse.files import whole_file
 
-_END = re.compile(r"(?<=[.!?])[\"')]*\s+")
+# An end may stand before up to two closing quotes or brackets.
+_END = re.compile(r"(?:(?<=[.!?])|(?<=[.!?][\"')])|(?<=[.!?][\"')][\"')]))\s+")
 _MARKUP = re.compile(r"<[a-zA-Z/][^<>]*>")
 _SPACED = ((re.compile(r"([.,;:!?()\"]+)"), r" \1 "), (re.compile(r"(n't|'(?:s|re|ve|ll|d|m))\b"), r" \1"))
 
@@ -65,6 +67,8 @@ def main() -> None:
     parser.add_argument("--limit", type=int, default=None)
     parser.add_argument("--tokenized", action="store_true")
     arguments = parser.parse_args()
+    if arguments.limit is not None and arguments.limit < 1:
+        parser.error(f"--limit {arguments.limit} must be at least 1")
     kept = collect(arguments)
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
     with whole_file(arguments.output) as temporary:
@@ -73,4 +77,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except (ValueError, OSError) as error:
+        sys.exit(f"error: {error}")

@@ -1,12 +1,15 @@
 """A student's folder in, a smaller student's folder out."""
 
+import logging
 import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from transformers import PreTrainedConfig
+
 from hf_sparse.compression.fold import fold as fold_layer
-from hf_sparse.compression.fold import frozen
+from hf_sparse.compression.fold import frozen, is_foldable
 from hf_sparse.compression.measure import (
     EvaluationTexts,
     Step,
@@ -28,6 +31,8 @@ from hf_sparse.student.vocabulary_sparse_ngram import NgramVocabulary
 REPORT_FILE = "compression.json"
 # What goes on being true of a compressed student; its card is made from these.
 _COPIED = ("report.json", "recipe.yaml")
+
+logger = logging.getLogger(__name__)
 
 _Student = SparseNgramForSequenceClassification
 
@@ -54,7 +59,8 @@ def compress(
     Args:
         model: Folder of a student with float rows.
         output: Folder to write; complete or not there at all, whatever happens.
-        fold: Fold the first dense layer into the table (exact).
+        fold: Fold the first dense layer into the table, which changes no answer, where that is possible: not where a
+            maximum is pooled, nor for pairs.
         table_dtype: How rows are stored: float32, float16, bfloat16, int8 or int4.
         keep_ngrams: Keep only this many n-grams.
         target_size: Keep as many n-grams as fit, for instance 50MB (of 10**6 bytes), weights and vocabulary together.
@@ -91,9 +97,12 @@ def compress(
     expected = student.config.vocabulary_sha256
     if expected is not None and expected != tokenizer.vocabulary.sha256:
         raise ValueError(f"{source} has the vocabulary of another student: its sha256 is not the config's {expected}")
-    texts = None
+    texts, config = None, student.config
+    if fold and not is_foldable(config):
+        logger.warning("no layer of %s folds into its table: it pools maxima, compares pairs, or has no layer", source)
+        fold = False
     if data is not None:
-        config = student.config
+        _check_measurable(config)
         texts = read_evaluation_texts(data, config, text_column=text_column, label_column=label_column, limit=limit)
     steps = _Steps(student, tokenizer, texts)
     if is_pruned:
@@ -203,6 +212,16 @@ def _check_folders(source: Path, target: Path, *, overwrite: bool) -> None:
         raise FileExistsError(f"{target} exists already: remove it, name another output, or say overwrite")
     if target.resolve() == source.resolve():
         raise ValueError(f"the output {target} is the student itself: name another folder")
+
+
+def _check_measurable(config: PreTrainedConfig) -> None:
+    kind = config.problem_type or "single_label_classification"
+    if config.sentence_pairs or kind != "single_label_classification":
+        raise ValueError(
+            f"data measures students of single texts with one label each, but this is one of "
+            f"{'pairs of texts' if config.sentence_pairs else kind}; leave data out, and score the output with "
+            "`hf-sparse evaluate`"
+        )
 
 
 def _partial(target: Path) -> Path:

@@ -9,6 +9,7 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedConfig
 
 from hf_sparse.student.configuration_sparse_ngram import SparseNgramConfig
 from hf_sparse.student.modeling_sparse_ngram import SparseNgramForSequenceClassification
@@ -74,15 +75,22 @@ def _through(weight: Tensor, rows: Tensor) -> Tensor:
     return result
 
 
+def is_foldable(config: PreTrainedConfig) -> bool:
+    """Tell whether a layer of a student folds into its table, and leaves it no larger."""
+    if config.pooling not in ("mean", "sum") or config.sentence_pairs:
+        return False
+    return bool(config.hidden_sizes) or len(config.id2label or {}) <= config.embedding_size
+
+
 def _check(config: SparseNgramConfig) -> None:
     if config.pooling not in ("mean", "sum"):
         raise ValueError(
-            f"{config.pooling} pooling is not linear, so no layer folds into the table: compress with fold=False"
+            f"{config.pooling} pooling is not linear, so no layer folds into the table; leave the student as it is"
         )
     if config.sentence_pairs:
         raise ValueError(
             "a student of sentence pairs compares its texts before the first dense layer, so none folds into the "
-            "table: compress with fold=False"
+            "table; leave the student as it is"
         )
     if config.table_dtype in ("int8", "int4"):
         raise ValueError(f"the rows are {config.table_dtype} already: fold before quantising")
@@ -90,5 +98,5 @@ def _check(config: SparseNgramConfig) -> None:
     if not config.hidden_sizes and num_labels > config.embedding_size:
         raise ValueError(
             f"the classifier has {num_labels} labels for {config.embedding_size} columns: folding it would make the "
-            "table larger; compress with fold=False"
+            "table larger; leave the student as it is"
         )

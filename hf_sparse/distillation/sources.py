@@ -3,7 +3,9 @@
 Files are read one at a time and in batches, so that nothing has to fit into memory and an unreadable file is named.
 """
 
+import csv
 import glob
+import json
 import re
 from collections.abc import Iterator
 from contextlib import suppress
@@ -203,7 +205,10 @@ def _read_text_file(file: Path, columns: dict[str, str]) -> Iterator[pa.Table]:
     if reader == "csv":
         # A text such as "NA" or "007" is that text, neither missing nor a number.
         as_text = {column: str for name, column in columns.items() if name != "label"}
-        options = {"keep_default_na": False, "sep": "\t" if file.suffix == ".tsv" else ",", "converters": as_text}
+        separator = "\t" if file.suffix == ".tsv" else ","
+        _check_first_row(file, separator)
+        # Without index_col, pandas takes the first column for a name of rows where they end with a separator.
+        options = {"keep_default_na": False, "sep": separator, "converters": as_text, "index_col": False}
     try:
         rows = datasets.load_dataset(reader, data_files=str(file), split="train", streaming=True, **options)
         yield from rows.with_format("arrow").iter(batch_size=BATCH_ROWS)
@@ -211,6 +216,21 @@ def _read_text_file(file: Path, columns: dict[str, str]) -> Iterator[pa.Table]:
         raise ValueError(f"{str(file)!r} holds no texts; remove it or name another file") from error
     except (datasets.exceptions.DatasetGenerationError, UnicodeDecodeError, ValueError) as error:
         raise ValueError(f"{str(file)!r} cannot be read as {reader}: {error}") from error
+
+
+def _check_first_row(file: Path, separator: str) -> None:
+    """Refuse a first row with more than the header has names for: pandas would drop it, of later rows it says so."""
+    with file.open(encoding="utf-8", errors="replace", newline="") as lines:
+        rows = csv.reader(lines, delimiter=separator)
+        try:
+            header, first = next(rows, []), next(rows, [])
+        except csv.Error:  # pandas says what is wrong
+            return
+    if any(first[len(header) :]):
+        raise ValueError(
+            f"{str(file)!r} cannot be read as csv: line {rows.line_num} has {len(first)} fields, but the header has "
+            f"{len(header)}"
+        )
 
 
 def _read_hub(source: TextSet) -> Iterator[pa.Table]:
@@ -246,6 +266,8 @@ def _select(table: pa.Table, columns: dict[str, str], *, where: str) -> pa.Table
     arrays = {}
     for name, column in columns.items():
         array = table[column].combine_chunks()
+        if isinstance(array.type, pa.BaseExtensionType) and array.type.extension_name == "arrow.json":
+            array = _of_json(array, column, where=where)
         if name != "label":
             try:
                 if not (pa.types.is_string(array.type) or pa.types.is_large_string(array.type)):
@@ -255,6 +277,15 @@ def _select(table: pa.Table, columns: dict[str, str], *, where: str) -> pa.Table
                 raise ValueError(f"column {column!r} of {where!r} holds no texts: {error}") from error
         arrays[name] = array
     return pa.table(arrays)
+
+
+def _of_json(array: pa.Array, column: str, *, where: str) -> pa.Array:
+    """Return texts and numbers as strings: datasets gives a column of both in JSON Lines as pieces of JSON."""
+    values = [None if value is None else json.loads(value) for value in array.cast(pa.string()).to_pylist()]
+    wrong = [value for value in values if not isinstance(value, str | int | float | None)]
+    if wrong:
+        raise ValueError(f"column {column!r} of {where!r} holds {wrong[0]!r} beside texts or numbers")
+    return pa.array([None if value is None else str(value) for value in values], pa.string())
 
 
 def _with_threshold(table: pa.Table, source: TextSet) -> pa.Table:

@@ -167,6 +167,10 @@ def _hold_out(
     order = np.random.default_rng(seed).permutation(table.num_rows)
     start, stop = 0, min(size, table.num_rows // 5)
     if fold is not None:
+        if table.num_rows < num_folds:
+            raise ValueError(
+                f"data.num_folds is {num_folds}, but data.train has {table.num_rows} texts; take fewer folds"
+            )
         start, stop = (fold - 1) * table.num_rows // num_folds, fold * table.num_rows // num_folds
     kept = np.concatenate((order[:start], order[stop:]))
     return table.take(np.sort(order[start:stop])), table.take(np.sort(kept))

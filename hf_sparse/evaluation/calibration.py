@@ -26,6 +26,7 @@ Doubles = npt.NDArray[np.float64]
 
 # Beyond these nothing is measured any more: a student without a mistake on few texts asks for a temperature of 0.
 _LOWEST, _HIGHEST = 0.05, 20.0
+_CERTAIN = 1e-6
 # Logits beyond this are probabilities of 0 and 1 in a file.
 _LARGEST_LOGIT: Final = 30.0
 
@@ -121,11 +122,13 @@ def fit_temperature(logits: Array, labels: Array) -> float:
         options={"xatol": 1e-6},
     )
     temperature = float(np.exp(found.x))
-    if not 1.01 * _LOWEST < temperature < 0.99 * _HIGHEST:
+    # Without a mistake the likelihood rises until it is one to the last digit, before the range ends.
+    is_certain = negative_log_likelihood(logits, labels, temperature=temperature) < _CERTAIN
+    if is_certain or not 1.01 * _LOWEST < temperature < 0.99 * _HIGHEST:
         why = "no or next to no mistakes" if temperature < 1 else "probabilities no better than chance"
         logger.warning(
-            "the temperature fitted on %d texts is %.3g, the end of the range: the classifier has %s on them, so its "
-            "probabilities mean little; fit it on more texts",
+            "the temperature fitted on %d texts, %.3g, is the end of the range or says nothing: the classifier has %s "
+            "on them, so its probabilities mean little; fit it on more texts",
             len(logits),
             temperature,
             why,

@@ -162,11 +162,11 @@ def measure(material: _Material, share: float | None = None) -> dict[str, Any]:
 def format_cascade(report: dict[str, Any]) -> str:
     """Return a short table for people."""
     seconds = report["seconds_per_text"]
-    header = f"{'':<38}{'handed over':>12}{'accuracy':>10}{'macro F1':>10}"
+    header = f"{'':<44}{'handed over':>12}{'accuracy':>10}{'macro F1':>10}"
     lines = [header + (f"{'ms a text':>11}" if seconds else "")]
 
     def add(title: str, share: float, scores: dict[str, float], cost: float) -> None:
-        line = f"{title:<38}{100 * share:>10.1f} %{scores['accuracy']:>10.4f}{scores['macro_f1']:>10.4f}"
+        line = f"{title:<44}{100 * share:>10.1f} %{scores['accuracy']:>10.4f}{scores['macro_f1']:>10.4f}"
         lines.append(line + (f"{1000 * cost:>11.3f}" if seconds else ""))
 
     own, other = (seconds["student"], seconds["teacher"]) if seconds else (0.0, 0.0)

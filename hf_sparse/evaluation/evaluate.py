@@ -63,7 +63,8 @@ def evaluate(
     Returns:
         Metrics of `student`; for classifiers `per_label` and `confusion` (rows are gold labels, columns answers; for
         several labels a text a matrix a label) and `calibration`; `texts_per_second`, those of the student by the
-        runtime, None where it does not serve it. With a teacher its metrics as `teacher`, `retention` and `agreement`.
+        runtime, None where it does not serve it. With a teacher its metrics as `teacher`, `retention` and `agreement`,
+        of several labels a text those without the student's thresholds.
 
     Raises:
         FileNotFoundError: The student is not there.
@@ -84,8 +85,10 @@ def evaluate(
         other = asked.logits(texts)
         report["texts_per_second"]["teacher"] = len(texts.texts) / asked.seconds
         report["teacher"] = {"model": teacher, **score(other, texts.labels, problem_type=loaded.problem_type)}
-        report["retention"] = retention(report["student"], report["teacher"], problem_type=loaded.problem_type)
-        report["agreement"] = agreement(_decided(loaded, logits), other, problem_type=loaded.problem_type)
+        # The teacher has no thresholds of its own: what both say from a probability of 0.5 on is compared.
+        plain = score(logits, texts.labels, problem_type=loaded.problem_type)
+        report["retention"] = retention(plain, report["teacher"], problem_type=loaded.problem_type)
+        report["agreement"] = agreement(logits, other, problem_type=loaded.problem_type)
     if output is not None:
         write_json(Path(output), report)
     if plot is not None:

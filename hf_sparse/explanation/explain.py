@@ -119,9 +119,16 @@ class Explainer:
             for row, values in by_row.items()
         ]
         texts = [text] if text_pair is None else [text, text_pair]
-        sides = np.split(contributions, np.cumsum(lengths.numpy())[:-1])
-        side_ids = np.split(ids.numpy(), np.cumsum(lengths.numpy())[:-1])
-        words = [self._words(*side) for side in zip(texts, side_ids, sides, strict=True)]
+        # A maximum gives what a row contributes to one of its occurrences, of pairs that are compared by what they
+        # share to one of either text: all get the same part of it.
+        shared = self.model.model.compares_overlap
+        places = np.cumsum(lengths.numpy())[:-1]
+        bags = (
+            [(ids.numpy(), contributions)] * len(texts)
+            if shared
+            else zip(np.split(ids.numpy(), places), np.split(contributions, places), strict=True)
+        )
+        words = [self._words(text, *bag) for text, bag in zip(texts, bags, strict=True)]
         return Explanation(
             words=[word for side in words for word in side],
             second=None if text_pair is None else len(words[0]),
@@ -193,10 +200,9 @@ class Explainer:
         return float((torch.sigmoid(logits) if several else torch.softmax(logits, -1))[label])
 
     def _words(self, text: str, ids: Any, contributions: Any) -> list[tuple[str, float]]:
-        """Return the words of a text, each with its share of what the n-grams that cover it contribute."""
+        """Return the words of a text, each with its share of what the n-grams (N,) of its bag contribute."""
         vocabulary = self.tokenizer.vocabulary
         words = self.tokenizer.extractor.words(text)
-        # A maximum gives what a row contributes to one of its occurrences: all get the same part of it.
         rows, places, counts = np.unique(ids, return_inverse=True, return_counts=True)
         means = np.bincount(places, weights=contributions, minlength=len(rows)) / counts
         each = dict(zip(rows.tolist(), means.tolist(), strict=True))
@@ -258,6 +264,13 @@ def explain(
         raise ValueError("give --text or --data: one of the two is explained")
     if per_label is not None and data is None:
         raise ValueError("per_label is about many texts; name them with --data")
+    if per_label is not None and label is not None:
+        raise ValueError("per_label shows all labels; leave label out")
+    if text_pair is not None and data is not None:
+        raise ValueError("text_pair belongs to text; for the texts of data name a text_pair_column")
+    for name, value in (("per_label", per_label), ("limit", limit), ("top", top)):
+        if value is not None and value < 1:
+            raise ValueError(f"{name} must be at least 1, got {value}")
     explainer = Explainer(student_folder(model, revision=revision), steps=steps)
     texts, pairs = _read(text, text_pair, data, text_column, text_pair_column, limit)
     if per_label is not None:

@@ -40,7 +40,10 @@ def _text_block(item: Mapping[str, Any], *, top: int, coloured: bool) -> str:
     residual = f" {item['residual']:+.4f} residual"
     for_it = [one for one in item["ngrams"] if one["contribution"] > 0][:top]
     against = [one for one in item["ngrams"] if one["contribution"] < 0][:top]
-    words = " ".join(word["word"] for word in item["words"])
+    parted = [word["word"] for word in item["words"]]
+    if item["second"] is not None:
+        parted.insert(item["second"], "|")
+    words = " ".join(parted)
     shown = words if len(words) <= 200 else words[:199] + "…"
     return "\n".join([shown, f"{item['label']}{probability}: {parts}{residual}", *_sides(for_it, against, coloured)])
 
@@ -94,7 +97,7 @@ def text_section(item: Explanation, *, top: int, title: str | None = None) -> st
         f"{item.residual:+.4f} residual"
     )
     return (
-        f"<section><h2>{_safe(title or item.label + probability)}</h2><p class='words'>{' '.join(words)}</p>"
+        f"<section><h2>{_safe(title or item.label + probability)}</h2><div class='words'>{' '.join(words)}</div>"
         f"<p>{sum_up}</p>{_table([*for_it, *against], 'contribution to the logit')}</section>"
     )
 

@@ -88,7 +88,7 @@ def predict(
     with open_writer(output, written) as write, _killed_by_pipe(output), _bar(quiet=quiet) as bar:
         for rows in reader:
             answers = answer(classifier, rows.texts, rows.text_pairs, form)
-            if keep_columns:
+            if keep_columns and written != "txt":
                 _check_names(rows, answers)
             write(rows if keep_columns else None, answers)
             num_rows += len(rows.texts)

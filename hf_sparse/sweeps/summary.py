@@ -31,13 +31,13 @@ def format_sweep(report: dict[str, Any]) -> str:
     for name, study in report["studies"].items():
         points = [(series, point) for series, found in series_of(study).items() for point in found]
         width = max([len(_label(study, *pair)) for pair in points] + [len(study["title"])])
-        lines += [f"{name}", f"{study['title']:>{width}}  {metric:>9}  spread  runs  to the first"]
+        lines += [f"{name}", f"{study['title']:>{width}}  {metric:>9}  spread  runs     to the first"]
         for series, point in points:
             values = point["values"]
             spread = f"{100 * statistics.stdev(values):.2f}" if len(values) > 1 else "-"
             label = _label(study, series, point)
             against = _difference(values, points[0][1]["values"], folds)
-            lines.append(f"{label:>{width}}  {100 * point['mean']:9.2f}  {spread:>6}  {len(values):>4}  {against:>12}")
+            lines.append(f"{label:>{width}}  {100 * point['mean']:9.2f}  {spread:>6}  {len(values):>4}  {against:>15}")
         lines.append("")
     if teacher is not None:
         lines.append(f"teacher: {100 * teacher:.2f}")

@@ -1,7 +1,7 @@
 """The command `hf-sparse sweep`: train a recipe's student under many settings and compare them on validation data.
 
 Texts, vocabulary, teacher and labels are made once and linked into the folder of each training; test sets are never
-read. What has been scored is in `sweep.json` at once, so that a sweep that was killed goes on where it stopped.
+scored. What has been scored is in `sweep.json` at once, so that a sweep that was killed goes on where it stopped.
 """
 
 import json
@@ -38,6 +38,7 @@ __all__ = ["format_sweep", "sweep"]
 StudyName = Literal["pooling", "depth", "width", "corpus", "temperature", "initialisation", "ngrams", "pruning"]
 
 _SHARED: Final = ("texts", "vocabulary", "teacher", "label", "ensemble")
+_SET_BY_SWEEP: Final = ("output_dir", "stages", "trackers", "seed", "student.seed", "data.fold", "data.num_folds")
 _BASE: Final = Setting(name="base", changes={})
 
 
@@ -62,7 +63,7 @@ def sweep(
         seeds: Trainings of each setting, all on the same texts and teacher.
         folds: Cross-validation, for where labels are few: D_train falls into so many parts, each part in turn is what
             students of all settings and seeds, and a teacher trained without it, are scored on. data.validation is not
-            read.
+            read. A corpus cut from D_train holds the words of all parts, though not their labels.
         overrides: Changes of the recipe for all settings, such as `distil.epochs=2`.
         mixed_precision: Precision of the trainings.
         output: Folder for sweep.json and the plots; null is `sweep` in the recipe's output_dir (with folds `sweep-N`).
@@ -81,8 +82,10 @@ def sweep(
         raise ValueError(f"folds is {folds}, but must be at least 2, or null for the recipe's validation texts")
     changes = [_as_override(change) for change in overrides or []]
     if folds is not None:
-        changes += ["--data.validation", "null", "--data.num_folds", str(folds)]
-    studies = {name: STUDIES[name] for name in study or [] if name in STUDIES} | dict(map(study_of, vary or []))
+        changes += ["--data.validation", "null", "--data.test", "null", "--data.num_folds", str(folds)]
+    varied = [study_of(each) for each in vary or []]
+    _check_keys([key for key, _ in varied])
+    studies = {name: STUDIES[name] for name in study or [] if name in STUDIES} | dict(varied)
     reading: list[str] = [name for name in study or [] if name in READING_STUDIES]
     if not studies and not reading:
         raise ValueError(f"there is nothing to vary; name a study ({', '.join((*STUDIES, *READING_STUDIES))}) or vary")
@@ -90,6 +93,7 @@ def sweep(
     name = "sweep" if folds is None else f"sweep-{folds}"
     folder = Path(output) if output is not None else Path(base.output_dir) / name
     work = _Sweep(recipe, changes, base, folder, seeds=seeds, folds=folds, mixed_precision=mixed_precision)
+    work.check(studies)
     with only_process(folder):
         work.prepare()
         work.run(studies, reading)
@@ -140,6 +144,12 @@ class _Sweep:
         self._metric = ""
         self.report: dict[str, Any] = {}
 
+    def check(self, studies: dict[str, Study]) -> None:
+        """Refuse settings that are no recipe, before anything is made; those of a corpus are known when it is read."""
+        for name, study in studies.items():
+            for setting in study.settings(self._base, 1) if name != "corpus" else []:
+                self._recipe(self._trainings(setting)[0])
+
     def prepare(self) -> None:
         """Make what all trainings of a fold share, and read what an earlier sweep has found."""
         teachers = []
@@ -162,8 +172,6 @@ class _Sweep:
             for setting in [*([_BASE] if reading else []), *sum(settings.values(), [])]  # noqa: RUF017 (few settings)
             for training in self._trainings(setting)
         ]
-        for training in trainings:  # a recipe that makes no sense is refused before anything is trained
-            self._plan(training)
         with tqdm(trainings, desc="sweep", unit="training") as bar:
             for number, training in enumerate(bar):
                 bar.set_postfix_str(training.label)
@@ -263,6 +271,17 @@ def _as_override(change: str) -> str:
     if not key or not separator:
         raise ValueError(f"overrides has {change!r}, but must have KEY=VALUE, such as distil.epochs=2")
     return f"--{change}"
+
+
+def _check_keys(keys: list[str]) -> None:
+    for key in keys:
+        if key in _SET_BY_SWEEP or key.startswith(("data.validation", "data.test")):
+            raise ValueError(
+                f"vary has {key!r}, by which settings would not be scored on the same texts with the same seeds; vary "
+                "another key, or name texts and seeds in the recipe, overrides, seeds or folds"
+            )
+        if keys.count(key) > 1:
+            raise ValueError(f"vary has {key!r} twice; give all its values in one list")
 
 
 def _shared_stages(run: RunPlan) -> list[Stage]:

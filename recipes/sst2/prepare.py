@@ -9,9 +9,11 @@ sentences alone.
 
 import argparse
 import random
+import sys
 from collections import Counter, defaultdict
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from hf_sparse.files import whole_file
@@ -51,18 +53,29 @@ def main() -> None:
     parser.add_argument("--share", type=float, default=0.1, help="of the sentences that are held out")
     arguments = parser.parse_args()
     table = pq.read_table(arguments.train)
-    phrases = table[arguments.text_column].to_pylist()
+    if arguments.text_column not in table.column_names:
+        raise ValueError(
+            f"{arguments.train} has no column {arguments.text_column!r}, but {', '.join(table.column_names)}"
+        )
+    phrases = [phrase or "" for phrase in table[arguments.text_column].to_pylist()]
     sentences = Sentences(phrases)
     count = round(len(sentences.all) * arguments.share)
+    if not 0 < count < len(sentences.all):
+        raise ValueError(
+            f"--share {arguments.share} of {len(sentences.all)} sentences is {count}: some must be held out, some kept"
+        )
     held_out = set(random.Random(0).sample(sentences.all, count))
     mask = [bool(found := sentences.containing(phrase)) and held_out.issuperset(found) for phrase in phrases]
     arguments.folder.mkdir(parents=True, exist_ok=True)
     for name, wanted in (("train", False), ("validation", True)):
         with whole_file(arguments.folder / f"{name}.parquet") as temporary:
-            part = table.take([row for row, held in enumerate(mask) if held is wanted])
+            part = table.filter(pa.array([held is wanted for held in mask], pa.bool_()))
             pq.write_table(part, temporary)
             print(f"{part.num_rows} phrases in {arguments.folder / name}.parquet")
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except (ValueError, OSError) as error:
+        sys.exit(f"error: {error}")

@@ -17,6 +17,7 @@ from transformers import pipeline
 
 from hf_sparse.compression import compress, fold, format_report, quantise
 from hf_sparse.compression import compress as compress_function
+from hf_sparse.compression.fold import is_foldable
 from hf_sparse.runtime import NgramClassifier
 from hf_sparse.student import SparseNgramConfig, SparseNgramForSequenceClassification, SparseNgramTokenizer
 from hf_sparse.student.rows_sparse_ngram import unpack_rows
@@ -90,8 +91,10 @@ def test_folding_changes_no_logit(changes: dict[str, Any]) -> None:
     ],
 )
 def test_what_does_not_fold(changes: dict[str, Any], message: str) -> None:
+    student = new_student(**changes)
     with pytest.raises(ValueError, match=message):
-        fold(new_student(**changes))
+        fold(student)
+    assert is_foldable(student.config) is (changes == {"table_dtype": "int8"})  # whose rows are what forbids it
 
 
 @pytest.mark.parametrize("table_dtype", ["float16", "bfloat16", "int8", "int4"])
@@ -159,6 +162,22 @@ def student(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rows = [json.dumps({"text": text, "label": label}) for text, label in zip(TEXTS, LABELS, strict=True)]
     (folder.parent / "texts.jsonl").write_text("\n".join(rows) + "\n")
     return folder
+
+
+@pytest.mark.parametrize("changes", [{"pooling": "max"}, {"sentence_pairs": True}])
+def test_what_does_not_fold_is_made_small_without(
+    student: Path, tmp_path: Path, changes: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    shutil.copytree(student, tmp_path / "student")
+    vocabulary = SparseNgramTokenizer.from_pretrained(student).vocabulary
+    model = new_student(vocab_size=vocabulary.num_rows, vocabulary_sha256=vocabulary.sha256, **changes)
+    model.save_pretrained(tmp_path / "student")
+    report = compress(str(tmp_path / "student"), str(tmp_path / "small"))
+    assert [step["name"] for step in report["steps"]] == ["student", "int8"]
+    assert "folds into its table" in caplog.text
+    if "sentence_pairs" in changes:
+        with pytest.raises(ValueError, match="one of pairs of texts; leave data out"):
+            compress(str(tmp_path / "student"), str(tmp_path / "other"), data=str(student.parent / "texts.jsonl"))
 
 
 @pytest.fixture

@@ -84,6 +84,27 @@ def test_dictionary_and_number_columns_become_texts(tmp_path: Path) -> None:
     assert read(tmp_path / "rows.parquet")["text"] == ["a", "b", "a"]
 
 
+def test_texts_and_numbers_in_one_column_of_json_are_strings(tmp_path: Path) -> None:
+    path = tmp_path / "mixed.jsonl"
+    path.write_text('{"text": "who", "label": "HUM"}\n{"text": 3, "label": 1}\n{"text": null, "label": "1"}\n')
+    table = pa.concat_tables(read_rows(TextSet(path=str(path), label_column="label")))
+    assert table.to_pydict() == {"text": ["who", "3", ""], "label": ["HUM", "1", "1"]}
+    path.write_text('{"text": "who"}\n{"text": [3]}\n')
+    with pytest.raises(ValueError, match=r"column 'text' of .* holds \[3\] beside texts"):
+        list(read_rows(TextSet(path=str(path))))
+
+
+def test_rows_of_csv_may_end_with_a_separator(tmp_path: Path) -> None:
+    path = tmp_path / "texts.csv"
+    path.write_text("text,source\nwho are you,web,\nwhat is it,mail,\n")
+    table = pa.concat_tables(read_rows(TextSet(path=str(path))))
+    assert table["text"].to_pylist() == ["who are you", "what is it"]
+    for row in ("a,b,c\n", "a,b\nc,d,e\n"):
+        path.write_text("text,source\n" + row)
+        with pytest.raises(ValueError, match="fields"):
+            list(read_rows(TextSet(path=str(path))))
+
+
 @pytest.mark.parametrize("limit", [1, 7, 1024, 1500, 9999])
 def test_limit(tmp_path: Path, limit: int) -> None:
     write(tmp_path / "1.parquet", [str(index) for index in range(1100)], [0] * 1100)

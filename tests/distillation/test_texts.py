@@ -98,6 +98,11 @@ def test_folds_are_parts_of_the_train_texts(tmp_path: Path) -> None:
     assert sorted(sum(folds, [])) == sorted(f"train {i}" for i in range(11))  # noqa: RUF017 (three)
 
 
+def test_more_folds_than_texts(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="num_folds is 12, but"):
+        write(tmp_path, train=source(tmp_path, "train", 11), fold=1, num_folds=12)
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

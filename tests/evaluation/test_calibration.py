@@ -72,6 +72,12 @@ def test_temperature_is_the_scale_that_logits_were_multiplied_by(scale: float, i
     assert negative_log_likelihood(scale * logits, labels, temperature=temperature) <= min(losses) + 1e-9
 
 
+def test_few_texts_without_a_mistake_are_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        fit_temperature(6.0 * np.eye(3, dtype=np.float32), np.arange(3))
+    assert "no or next to no mistakes on them" in caplog.text
+
+
 def test_a_classifier_without_mistakes_gets_the_end_of_the_range_and_a_warning(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

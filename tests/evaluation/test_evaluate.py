@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 from sklearn.metrics import accuracy_score, classification_report, confusion_matrix, f1_score
 from transformers import pipeline
 
@@ -122,6 +123,33 @@ def test_a_student_that_the_runtime_does_not_serve(
     share = np.mean([item["label"] == LABELS[0] for item in classify(TEXTS[:20])])
     assert report["student"]["accuracy"] == pytest.approx(share)
     assert format_evaluation(report).splitlines()[1].endswith(" -")
+
+
+def test_thresholds_are_the_student_s_alone(tmp_path: Path) -> None:
+    """What is kept of a teacher of several labels is compared without them: it has none."""
+    rows = make_rows(60, seed=4)
+    data = write_rows(tmp_path / "data.jsonl", rows)
+    vocabulary = count_ngrams([row["text"] for row in rows], num_ngrams=100, progress=False)
+    reports = []
+    teacher = make_teacher(tmp_path / "teacher", problem_type="multi_label_classification")
+    for thresholds in (None, [0.9, 0.1, 0.1]):
+        config = SparseNgramConfig(
+            vocab_size=vocabulary.num_rows,
+            vocabulary_sha256=vocabulary.sha256,
+            embedding_size=8,
+            initializer_range=1.0,
+            problem_type="multi_label_classification",
+            label_thresholds=thresholds,
+            id2label=dict(enumerate(NAMES)),
+        )
+        torch.manual_seed(0)
+        SparseNgramForSequenceClassification(config).save_pretrained(tmp_path / "student")
+        SparseNgramTokenizer(vocabulary=vocabulary).save_pretrained(tmp_path / "student")
+        settings: dict[str, Any] = {"label_column": "labels", "teacher": str(teacher), "max_length": 32}
+        reports.append(evaluate(str(tmp_path / "student"), data=str(data), **settings))
+    assert reports[0]["student"] != reports[1]["student"]
+    for name in ("teacher", "retention", "agreement"):
+        assert reports[0][name] == reports[1][name]
 
 
 def test_beside_the_teacher(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -163,6 +163,19 @@ def test_words_add_up_to_what_the_ngrams_contribute(
     assert sum(value for _, value in found.words) == pytest.approx(total, abs=1e-6)
 
 
+@pytest.mark.parametrize("pooling", ["mean", "max"])
+def test_a_word_that_both_texts_share_counts_alike_in_both(
+    tmp_path: Any, make_model: ModelFactory, tokenizer: SparseNgramTokenizer, pooling: str
+) -> None:
+    model = make_model(sentence_pairs=True, pair_bags="overlap", pooling=pooling)
+    SparseNgramTextClassificationPipeline(model=model, tokenizer=tokenizer, device="cpu").save_pretrained(tmp_path)
+    found = Explainer(tmp_path).explain("good", "good")
+    (_, own), (_, other) = found.words
+    assert own == pytest.approx(other)
+    assert own != 0
+    assert own + other == pytest.approx(sum(item.contribution for item in found.ngrams), abs=1e-6)
+
+
 @pytest.mark.parametrize("pair_bags", ["sides", "overlap"])
 def test_pairs_are_explained(
     tmp_path: Any, make_model: ModelFactory, tokenizer: SparseNgramTokenizer, pair_bags: str

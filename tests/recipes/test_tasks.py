@@ -2,6 +2,8 @@
 
 import importlib.util
 import json
+import subprocess
+import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -103,7 +105,9 @@ def load_script(name: str) -> ModuleType:
 def test_sentences(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     script = load_script("sentences.py")
     text = "I didn't like it.<br /><br />\"Well made!\" she said.  It's OK? Yes."
-    assert list(script.sentences(text)) == ["I didn't like it.", '"Well made!', "she said.", "It's OK?", "Yes."]
+    assert list(script.sentences(text)) == ["I didn't like it.", '"Well made!"', "she said.", "It's OK?", "Yes."]
+    quoted = 'He said (and "meant it!") that. (He left.) "Go." Now.'
+    assert list(script.sentences(quoted)) == ['He said (and "meant it!")', "that.", "(He left.)", '"Go."', "Now."]
     assert script.tokenized("I didn't like it, OK?") == "i did n't like it , ok ?"
     pq.write_table(pa.table({"text": [text, text, "One two three four."]}), tmp_path / "in.parquet")
     output = tmp_path / "made" / "out.parquet"
@@ -160,6 +164,46 @@ def test_pairs_of_neighbours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     table = pq.read_table(tmp_path / "out.parquet")
     found = list(zip(table["text"].to_pylist(), table["text_pair"].to_pylist(), strict=True))
     assert found == [pair for pair in made if pair not in {("the red cat", "a red cat"), ("a red cat", "the red cat")}]
+
+
+def test_few_texts_have_fewer_neighbours(tmp_path: Path) -> None:
+    script = load_script("sentence_pairs.py")
+    assert script.nearest(["a b c", "d e f"], count=12) == [[1], [0]]
+    assert script.make_pairs([("a b c", "d e f")], neighbours=12) == [("d e f", "a b c")]
+
+
+BAD_CALLS = [
+    ("sentence_pairs.py", "text,text_pair\nx y,x y\n", [], "gives no pairs"),
+    ("sentence_pairs.py", "text\nx y\n", [], "no column 'text_pair'"),
+    ("sentence_pairs.py", "text,text_pair\nx y,z\n", ["--neighbours", "-1"], "--neighbours -1"),
+    ("sentences.py", "other\nx y\n", [], "no column 'text'"),
+    ("sentences.py", "text\nOne two three.\n", ["--limit", "0"], "--limit 0"),
+    ("fragments.py", "text\none two three\n", ["--limit", "-2"], "--limit -2"),
+]
+
+
+@pytest.mark.parametrize(("name", "content", "options", "message"), BAD_CALLS)
+def test_bad_calls_of_scripts(tmp_path: Path, name: str, content: str, options: list[str], message: str) -> None:
+    (tmp_path / "in.csv").write_text(content, encoding="utf-8")
+    command = [sys.executable, str(ROOT / "recipes" / name), str(tmp_path / "in.csv")]
+    ended = subprocess.run(
+        [*command, "--output", str(tmp_path / "out"), *options], capture_output=True, text=True, check=False
+    )
+    assert ended.returncode
+    assert "Traceback" not in ended.stderr
+    assert message in ended.stderr
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("share", ["0", "1", "2"])
+def test_some_sentences_are_held_out_and_some_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, share: str
+) -> None:
+    pq.write_table(pa.table({"text": ["a b", "c d", None]}), tmp_path / "train.parquet")
+    monkeypatch.setattr("sys.argv", ["x", str(tmp_path / "train.parquet"), str(tmp_path / "out"), "--share", share])
+    with pytest.raises(ValueError, match="some must be held out, some kept"):
+        load_script("sst2/prepare.py").main()
+    assert not (tmp_path / "out").exists()
 
 
 def test_phrases_are_held_out_by_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 """Sweeps over the settings of a tiny task, their resuming, and what reads a student in part."""
 
 import json
+from argparse import ArgumentError
 from pathlib import Path
 from typing import Any
 
@@ -195,6 +196,9 @@ def test_part_of_the_corpus(task: Path, tmp_path: Path) -> None:
         ({"vary": ["distil.lr"]}, "vary is 'distil.lr', but must be a key of the recipe and a JSON list"),
         ({"vary": ["distil.lr=[0.1]"]}, "at least two values"),
         ({"vary": ["distil.lr=[0.1, 0.2]"], "seeds": 0}, "seeds is 0, but must be at least 1"),
+        ({"vary": ["student.seed=[0, 5]"]}, "vary has 'student.seed', by which settings would not be scored"),
+        ({"vary": ["data.validation_size=[12, 24]"]}, "vary has 'data.validation_size'"),
+        ({"vary": ["distil.lr=[0.1, 0.2]", "distil.lr=[0.3, 0.4]"]}, "vary has 'distil.lr' twice"),
         ({"vary": ["distil.lr=[0.1, 0.2]"], "folds": 1}, "folds is 1, but must be at least 2"),
         ({"study": ["depth"], "overrides": ["distil.lr"]}, "overrides has 'distil.lr', but must have KEY=VALUE"),
         ({"study": ["corpus"], "overrides": ["data.corpus=[]"]}, "the study corpus varies how many texts"),
@@ -211,9 +215,11 @@ def test_bad_settings_are_refused_before_anything_is_trained(
 ) -> None:
     path = write_recipe(recipe(task, tmp_path / "run"), tmp_path)
     done = count_trainings(monkeypatch)
-    with pytest.raises(Exception, match=r"distil\.lr"):
-        sweep(str(path), vary=["distil.lr=[0.1, -1]"])
+    for settings in ("distil.lr=[0.1, -1]", "distil.lrr=[0.1, 0.2]", 'student.pooling=["mean", "median"]'):
+        with pytest.raises((ArgumentError, ValueError), match=settings.partition("=")[0].partition(".")[2]):
+            sweep(str(path), vary=[settings], folds=2)
     assert done == []
+    assert not (tmp_path / "run").exists()
 
 
 def test_names_of_varied_values() -> None:
