@@ -44,7 +44,7 @@ def completion(shell: Shell) -> dict[str, str]:
     options = {name: _options(stand_in(command.function)) for name, command in COMMANDS.items()}
     if shell == "fish":
         lines = [
-            f"complete -c hf-sparse -n __fish_use_subcommand -a {name} -d '{command.summary}'"
+            f'complete -c hf-sparse -n __fish_use_subcommand -a {name} -d "{command.summary}"'
             for name, command in COMMANDS.items()
         ]
         lines += [

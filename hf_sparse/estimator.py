@@ -4,7 +4,7 @@ import contextlib
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,10 +12,12 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils import check_random_state
+from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted
 
 from hf_sparse.files import write_json
 from hf_sparse.runtime import NgramClassifier
+from hf_sparse.runtime.pooling import MODES
 
 Logits = npt.NDArray[np.float32]
 _FILES: Final = ("config.json", "*.safetensors", "*.index.json", "tokenizer_config.json", "*_sparse_ngram.py")
@@ -117,7 +119,9 @@ class SparseNgramClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mis
             ValueError: There are too few texts or labels, or the teacher does not fit.
         """
         texts = _texts(X)
-        labels = np.asarray(y)
+        labels = _labels(y)
+        if self.pooling not in MODES:
+            raise ValueError(f"pooling is {self.pooling!r}, but must be one of {', '.join(map(repr, MODES))}")
         if labels.shape != (len(texts),):
             raise ValueError(f"y has shape {labels.shape}, but there are {len(texts)} texts: one label each")
         if unlabelled is not None and teacher is None:
@@ -263,9 +267,24 @@ def _num_held_out(num_texts: int) -> int:
     return min(num_texts // 5, max(tenth, _FEWEST_VALIDATION_TEXTS))
 
 
+def _labels(y: Any) -> npt.NDArray[Any]:
+    """Return labels as an array; a missing one equals nothing, not even itself."""
+    try:
+        labels = np.asarray(y)
+    except ValueError as error:
+        raise ValueError(f"y must have one label a text, in an array or a list: {error}") from error
+    missing = [index for index, label in enumerate(labels.tolist()) if label is None or label != label]
+    if missing:
+        raise ValueError(f"y has no label for {len(missing)} of {len(labels)} texts, the first of them {missing[0]}")
+    check_classification_targets(labels)
+    return labels
+
+
 def _texts(found: Iterable[str]) -> list[str]:
     if isinstance(found, str):
         raise TypeError("texts are given as a list, got one string; put it in a list")
+    if isinstance(found, Mapping) or getattr(found, "ndim", 1) != 1:
+        raise TypeError(f"texts are one column of a table, such as table['text'], got {type(found).__name__}")
     texts = found.to_pylist() if hasattr(found, "to_pylist") else list(found)
     for index, text in enumerate(texts):
         if not isinstance(text, str):
@@ -278,6 +297,7 @@ def _teacher_of(
 ) -> tuple[str, Callable[[list[str]], Logits] | None]:
     """Return the name of a teacher for a recipe, and the function from texts to its logits where that knows it."""
     if isinstance(teacher, str | os.PathLike):
+        _check_names(str(teacher), classes)
         return str(teacher), None
     # The recipe wants a model that names the labels; what answers stands beside the texts.
     names = {str(index): str(label) for index, label in enumerate(classes.tolist())}
@@ -292,6 +312,19 @@ def _teacher_of(
         kind = type(teacher).__name__
         raise ValueError(f"teacher is {kind}: give the name of a model, a fitted classifier or a function")
     return str(run / "teacher"), lambda texts: _ask(teacher, texts, classes)
+
+
+def _check_names(model: str, classes: npt.NDArray[Any]) -> None:
+    from hf_sparse.distillation.recipe import TeacherRecipe
+    from hf_sparse.distillation.teacher import read_teacher_card
+
+    names = read_teacher_card(TeacherRecipe(model=model)).names  # None: a head is trained
+    unknown = [str(label) for label in classes.tolist() if names is not None and str(label) not in names]
+    if names is not None and unknown:
+        raise ValueError(
+            f"y has the label {unknown[0]!r}, but the teacher {model!r} {', '.join(map(repr, names))}; name labels as "
+            "the teacher does"
+        )
 
 
 def _ask(teacher: Any, texts: list[str], classes: npt.NDArray[Any]) -> Logits:

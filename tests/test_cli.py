@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -203,6 +204,7 @@ def test_completion(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert all(name in script for name in cli.COMMANDS)
     for option in ("table_dtype", "text_pair_column", "output_dir"):
         assert option in script
+    assert shlex.split(script) or shell != "fish"  # no quote is left open
 
 
 def test_completion_works_in_bash(capsys: pytest.CaptureFixture[str]) -> None:

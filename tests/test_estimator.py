@@ -77,8 +77,9 @@ def test_teacher_of_the_hub(tmp_path: Path) -> None:
     folder = make_teacher(tmp_path / "teacher", labels=NAMES[::-1])
     student = make(fine_tune_epochs=0).fit(TEXTS, LABELS, teacher=folder)
     assert student.predict_proba(TEST_TEXTS).shape == (60, 3)
-    with pytest.raises(ValueError, match="other"):
-        make().fit(TEXTS, ["other", *LABELS[1:]], teacher=folder)
+    for labels in (["other", *LABELS[1:]], [NAMES.index(label) for label in LABELS]):
+        with pytest.raises(ValueError, match=f"y has the label .*, but the teacher .* '{NAMES[0]}'"):
+            make().fit(TEXTS, labels, teacher=folder)
 
 
 @pytest.mark.parametrize(
@@ -131,6 +132,12 @@ def test_quiet(capfd: pytest.CaptureFixture[str]) -> None:
         (["a", 3], ["a", "b"], {}, TypeError, "text 1 is int"),
         (TEXTS, LABELS[:-1], {}, ValueError, "one label each"),
         (TEXTS, ["a"] * 150, {}, ValueError, "one class"),
+        (TEXTS, [None, *LABELS[1:]], {}, ValueError, "no label for 1 of 150 texts, the first of them 0"),
+        (TEXTS, [1.0, float("nan")] * 75, {}, ValueError, "no label for 75 of 150 texts, the first of them 1"),
+        (TEXTS, np.linspace(0, 1, 150), {}, ValueError, "Unknown label type"),
+        (TEXTS, [["a"], ["a", "b"]] * 75, {}, ValueError, "one label a text"),
+        ({"text": TEXTS}, LABELS, {}, TypeError, "one column of a table"),
+        (np.array([TEXTS]).T, LABELS, {}, TypeError, "one column of a table"),
         (["a", "b"], ["a", "b"], {}, ValueError, "at least 5"),
         (TEXTS, LABELS, {"unlabelled": ["a"]}, ValueError, "give one"),
         (TEXTS, LABELS, {"teacher": 3}, ValueError, "teacher is int"),
@@ -140,6 +147,11 @@ def test_quiet(capfd: pytest.CaptureFixture[str]) -> None:
 def test_mistakes(texts: Any, labels: Any, options: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         make().fit(texts, labels, **options)
+
+
+def test_pooling_that_the_runtime_has_not() -> None:
+    with pytest.raises(ValueError, match="pooling is 'attentive', but must be one of 'mean', 'sum', 'max'"):
+        make(pooling="attentive").fit(TEXTS, LABELS)
 
 
 @pytest.mark.parametrize(

@@ -17,24 +17,34 @@ class SeenLabels:
         values: The distinct ones; those within lists one by one, Booleans and whole floats as the integers they are.
         lists: Whether a text has a list of them.
         floats: Whether there are floats.
+        width: Length of the lists, if they are rows of zeros and ones that say of each label whether a text has it.
     """
 
     values: frozenset[object]
     lists: bool
     floats: bool
+    width: int | None = None
 
     @classmethod
     def of(cls, labels: Iterable[object]) -> "SeenLabels":
-        """Collect the labels of texts; None and NaN are no labels."""
+        """Collect the labels of texts; None, NaN and empty strings are no labels."""
         values: set[object] = set()
         lists = floats = False
+        widths: set[int] = set()
+        marked = False
         for label in labels:
+            if isinstance(label, list):
+                widths.add(len(label))
+                marked |= _is_marked(label)
             several = label if isinstance(label, list) else [label]
             lists |= isinstance(label, list)
             floats |= any(isinstance(value, float) for value in several)
             values.update(map(_whole_number, several))
-        real = {value for value in values if value is not None and value == value}  # NaN equals nothing
-        return cls(values=frozenset(real), lists=lists, floats=floats)
+        real = {
+            value for value in values if value is not None and value == value and value != ""
+        }  # NaN is unlike itself
+        width = widths.pop() if marked and len(widths) == 1 and real <= {0, 1} else None
+        return cls(values=frozenset(real), lists=lists, floats=floats, width=width)
 
     def problem_type(self, *, are_named: bool = False) -> ProblemType:
         """Tell what task the labels belong to: lists are multi-label, fractions a regression.
@@ -133,6 +143,9 @@ class LabelSpace:
         Raises:
             ValueError: If fewer than two occur (one for multi-label), or a negative one.
         """
+        if seen.width is not None:
+            names = [f"LABEL_{index}" for index in range(seen.width)]
+            return cls.from_names(names, problem_type=problem_type, origin="the labels of data.train")
         if len(seen.values) < (1 if problem_type == "multi_label_classification" else 2):
             raise ValueError(
                 f"the labels of data.train are {sorted(map(str, seen.values))}, but a classifier needs two at least; "
@@ -157,7 +170,8 @@ class LabelSpace:
             problem_type=problem_type,
             names=tuple(ordered),
             values=values,
-            numbers={number: values[str(number)] for number in integers},
+            # Of two files one may have numbers where the other, which has words too, has them as strings.
+            numbers=_numbers_among(values) | {number: values[str(number)] for number in integers},
             origin=origin,
         )
 
@@ -180,9 +194,19 @@ class LabelSpace:
 
     def _encode_multi_hot(self, labels: pa.Array, *, where: str) -> pa.Array:
         hot = np.zeros((len(labels), self.num_labels), np.float32)
-        for row, values in enumerate(labels.to_pylist()):
+        lists = labels.to_pylist()
+        for values in lists:
             if not isinstance(values, list):
                 raise ValueError(f"{where!r} has label {values!r}; a multi-label task needs a list of labels a text")
+        marked = next((values for values in lists if _is_marked(values)), None)
+        if marked is not None:
+            if any(len(values) != self.num_labels or not {*values} <= {0, 1} for values in lists):
+                raise ValueError(
+                    f"{where!r} has the labels {marked!r}: rows of zeros and ones must all be as long as there are "
+                    f"labels, {self.num_labels} ({self._known()}), and a list of labels has each once"
+                )
+            hot[:] = lists
+        for row, values in enumerate(lists if marked is None else []):
             hot[row, [self._id(value, where=where) for value in values]] = 1.0
         return pa.FixedSizeListArray.from_arrays(hot.reshape(-1), self.num_labels).cast(pa.list_(pa.float32()))
 
@@ -218,6 +242,15 @@ class LabelSpace:
 
     def _known(self) -> str:
         return ", ".join(map(repr, list(self.values)[:20]))
+
+
+def _is_marked(labels: list[object]) -> bool:
+    """Tell whether a list says of each label, by zero or one, whether a text has it: a list of ids has each once."""
+    if not all(isinstance(label, int | float) for label in labels):
+        return False
+    numbers = set(map(_whole_number, labels))
+    are_no_ids = len(labels) > 1 and numbers <= {0, 1} and any(isinstance(label, float | bool) for label in labels)
+    return len(numbers) < len(labels) or are_no_ids
 
 
 def _whole_number(value: object) -> object:

@@ -159,6 +159,18 @@ def num_rows(source: TextSet) -> int | None:
     return rows if source.limit is None else min(rows, source.limit)
 
 
+def hub_rows(source: TextSet) -> int | None:
+    """Return how many rows a split of a data set on the Hub has, if the Hub answers and its card says so."""
+    import datasets
+
+    try:
+        found = datasets.load_dataset_builder(source.path, source.name, revision=source.revision).info.splits
+    except (OSError, ValueError, datasets.exceptions.DatasetsError):
+        return None
+    split = (found or {}).get(source.split)
+    return None if split is None else int(split.num_examples)
+
+
 def _read_columns(source: TextSet) -> Iterator[pa.Table]:
     wanted = {
         "text": source.text_column,
@@ -206,9 +218,11 @@ def _read_text_file(file: Path, columns: dict[str, str]) -> Iterator[pa.Table]:
         # A text such as "NA" or "007" is that text, neither missing nor a number.
         as_text = {column: str for name, column in columns.items() if name != "label"}
         separator = "\t" if file.suffix == ".tsv" else ","
-        _check_first_row(file, separator)
+        has_plain_quotes = file.suffix == ".tsv" and _has_plain_quotes(file)
+        _check_first_row(file, separator, has_plain_quotes=has_plain_quotes)
         # Without index_col, pandas takes the first column for a name of rows where they end with a separator.
         options = {"keep_default_na": False, "sep": separator, "converters": as_text, "index_col": False}
+        options["quoting"] = csv.QUOTE_NONE if has_plain_quotes else csv.QUOTE_MINIMAL
     try:
         rows = datasets.load_dataset(reader, data_files=str(file), split="train", streaming=True, **options)
         yield from rows.with_format("arrow").iter(batch_size=BATCH_ROWS)
@@ -218,10 +232,27 @@ def _read_text_file(file: Path, columns: dict[str, str]) -> Iterator[pa.Table]:
         raise ValueError(f"{str(file)!r} cannot be read as {reader}: {error}") from error
 
 
-def _check_first_row(file: Path, separator: str) -> None:
+def _has_plain_quotes(file: Path) -> bool:
+    """Tell whether quotes in a TSV file are letters as others: a lone one would swallow the lines up to the next.
+
+    Where each line has the fields of the header, no field spans lines.
+    """
+    with file.open(encoding="utf-8", errors="replace") as lines:
+        num_tabs = next(lines, "").count("\t")
+        lone = False
+        for line in lines:
+            if line.count("\t") != num_tabs:
+                return False
+            lone |= line.count('"') % 2 == 1
+    return lone
+
+
+def _check_first_row(file: Path, separator: str, *, has_plain_quotes: bool) -> None:
     """Refuse a first row with more than the header has names for: pandas would drop it, of later rows it says so."""
     with file.open(encoding="utf-8", errors="replace", newline="") as lines:
-        rows = csv.reader(lines, delimiter=separator)
+        rows = csv.reader(
+            lines, delimiter=separator, quoting=csv.QUOTE_NONE if has_plain_quotes else csv.QUOTE_MINIMAL
+        )
         try:
             header, first = next(rows, []), next(rows, [])
         except csv.Error:  # pandas says what is wrong

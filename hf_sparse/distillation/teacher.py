@@ -19,6 +19,8 @@ from hf_sparse.files import file_sha256
 
 logger = logging.getLogger(__name__)
 
+_UNKNOWN_LENGTH = 1_000_000  # what tokenizers say is far above it where they do not know
+
 # Weights, configuration, tokenizer and code; a changed README changes nothing.
 _TEACHER_FILES = ("*.safetensors", "*.bin", "*.json", "*.txt", "*.model", "*.py")
 
@@ -116,7 +118,7 @@ class TeacherEncoder:
     ) -> None:
         self.model = model.train(False).to(device=device, dtype=dtype)
         self.tokenizer = tokenizer
-        self.max_length = min(max_length, int(tokenizer.model_max_length))
+        self.max_length = min(max_length, _longest(model, tokenizer))
         self.tokens_per_batch = tokens_per_batch
         self.device = device
 
@@ -158,6 +160,16 @@ class TeacherEncoder:
         padded = self.tokenizer.pad(items, return_tensors="pt").to(self.device)
         with torch.inference_mode():
             return self.model(**padded)
+
+
+def _longest(model: PreTrainedModel, tokenizer: Any) -> int:
+    """Return how many tokens a model reads: the tokenizer says so, or the model's table of positions."""
+    longest = int(tokenizer.model_max_length)
+    positions = getattr(model.config, "max_position_embeddings", None)
+    if longest < _UNKNOWN_LENGTH or not positions or positions < 0:
+        return longest
+    # RoBERTa counts positions from behind the padding token's number.
+    return int(positions) - ((model.config.pad_token_id or 0) + 1 if "roberta" in model.config.model_type else 0)
 
 
 def labelling_dtype(name: str, device: torch.device) -> torch.dtype:

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from hf_sparse.distillation.recipe import Recipe
 from hf_sparse.distillation.recipe_data import TextSet
-from hf_sparse.distillation.sources import local_files, num_rows, read_rows
+from hf_sparse.distillation.sources import hub_rows, local_files, num_rows, read_rows
 from hf_sparse.student.words_sparse_ngram import segment_texts
 
 _SAMPLE_TEXTS: Final = 1024
@@ -107,13 +107,13 @@ def distinct_rows(num_in_batch: float, num_ngrams: int) -> float:
 
 
 def _count(source: TextSet, key: str) -> int:
-    rows = num_rows(source) if local_files(source.path) else source.limit
+    rows = num_rows(source) if local_files(source.path) else source.limit or hub_rows(source)
     if rows is None and local_files(source.path):
         rows = sum(table.num_rows for table in read_rows(replace(source, logits_path=None)))
     if rows is None:
         raise ValueError(
-            f"how many texts {key} ({source.path!r}) has is not known before it is read; set {key}.limit, or give "
-            "--num_texts for the corpus"
+            f"how many texts {key} ({source.path!r}) has is not known before it is read; set {key}.limit"
+            + (", or give --num_texts" if key.startswith("data.corpus") else "")
         )
     return rows
 

@@ -3,7 +3,7 @@
 import ctypes
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain, islice
 from typing import Any, Final
@@ -161,6 +161,8 @@ class NgramClassifier:
             wants = "pairs of texts: give text_pairs" if self._head.sentence_pairs else "single texts, no text_pairs"
             raise ValueError(f"this student takes {wants}")
         if text_pairs is not None:
+            if isinstance(texts, Sized) and isinstance(text_pairs, Sized) and len(texts) != len(text_pairs):
+                raise ValueError(f"there are {len(texts)} texts, but {len(text_pairs)} text_pairs: one each")
             sides = zip(_strings(texts), _strings(text_pairs), strict=True)
             batches = _batches(chain.from_iterable(sides))
         else:

@@ -71,6 +71,10 @@ def app_from_environment() -> Service:
     classifier = NgramClassifier.from_pretrained(
         settings["model"], revision=settings["revision"], num_threads=settings["num_threads"]
     )
+    if classifier.sentence_pairs:
+        raise ValueError(
+            f"serve answers for single texts, but {settings['model']} takes pairs: use `hf-sparse predict`"
+        )
     # What is made at first use, such as the tables for letters that are not ASCII, is made before the first request.
     classifier.predict_proba(["a", "é"])
     return Service(classifier, name=settings["model"], limits=Limits(**settings["limits"]))

@@ -35,6 +35,38 @@ def test_labels_of_the_data(values: list[Any], names: tuple[str, ...], ids: list
     assert space.encode(pa.array(values), where="data").to_pylist() == ids
 
 
+@pytest.mark.parametrize("kind", [int, float, bool])
+def test_rows_of_zeros_and_ones(kind: type) -> None:
+    """As transformers wants the labels of several labels a text."""
+    values = [[kind(label) for label in row] for row in ([0, 0, 1], [1, 0, 1], [0, 0, 0])]
+    seen = SeenLabels.of(values)
+    assert seen.problem_type() == MULTI
+    made = LabelSpace.from_data(seen, problem_type=MULTI)
+    given = LabelSpace.from_names(["a", "b", "c"], problem_type=MULTI, origin="the teacher")
+    assert made.names == ("LABEL_0", "LABEL_1", "LABEL_2")
+    for space in (made, given):
+        assert space.encode(pa.array(values), where="data").to_pylist() == values
+        assert space.encode(pa.array([[2], [0, 2], []]), where="data").to_pylist() == [[0, 0, 1], [1, 0, 1], [0, 0, 0]]
+    named = given.encode(pa.array([["a", "a"], ["c"]]), where="data")
+    assert named.to_pylist() == [[1, 0, 0], [0, 0, 1]]
+    for wrong in ([[0, 0, 1], [1, 0]], [[0, 0, 2]], [[1, 1]]):
+        with pytest.raises(ValueError, match="rows of zeros and ones must all be as long as there are labels, 3"):
+            given.encode(pa.array(wrong), where="data")
+
+
+def test_an_empty_string_is_no_label() -> None:
+    space = LabelSpace.from_data(SeenLabels.of(["a", "", "b"]), problem_type=SINGLE)
+    assert space.names == ("a", "b")
+    with pytest.raises(ValueError, match="has the label '', which is outside"):
+        space.encode(pa.array(["a", ""]), where="data")
+
+
+def test_numbers_beside_words_in_another_file() -> None:
+    space = LabelSpace.from_data(SeenLabels.of(["0", "1", "other"]), problem_type=SINGLE)
+    assert space.encode(pa.array([1, 0]), where="data").to_pylist() == [1, 0]
+    assert space.encode(pa.array(["other", "0"]), where="data").to_pylist() == [2, 0]
+
+
 def test_teachers_labels_by_name_or_id() -> None:
     space = LabelSpace.from_names(["sport", "trade"], problem_type=SINGLE, origin="the teacher")
     assert space.encode(pa.array(["trade", "0", "sport"]), where="data").to_pylist() == [1, 0, 0]

@@ -94,6 +94,18 @@ def test_texts_and_numbers_in_one_column_of_json_are_strings(tmp_path: Path) -> 
         list(read_rows(TextSet(path=str(path))))
 
 
+def test_quotes_of_tsv_files(tmp_path: Path) -> None:
+    path = tmp_path / "texts.tsv"
+    for content, expected in (
+        ('"not closed\ta\nsecond\tb\nthird"\tc\n', ['"not closed', "second", 'third"']),
+        ('"closed"\ta\n"with ""quotes"""\tb\n', ["closed", 'with "quotes"']),
+        ('"two\nlines"\ta\nsecond\tb\n', ["two\nlines", "second"]),
+    ):
+        path.write_text("text\tlabel\n" + content)
+        table = pa.concat_tables(read_rows(TextSet(path=str(path), label_column="label")))
+        assert table["text"].to_pylist() == expected
+
+
 def test_rows_of_csv_may_end_with_a_separator(tmp_path: Path) -> None:
     path = tmp_path / "texts.csv"
     path.write_text("text,source\nwho are you,web,\nwhat is it,mail,\n")

@@ -51,6 +51,19 @@ def test_batches_hold_every_text_once_within_the_budget(teacher_folder: Path, bu
     assert list(encoder.batches([])) == []
 
 
+def test_texts_are_cut_to_what_the_model_reads(teacher_folder: Path, tmp_path: Path) -> None:
+    """Where the tokenizer does not say how much that is, the table of positions does."""
+    encoder = make_loaded(teacher_folder)
+    config = encoder.model.config
+    encoder.tokenizer.model_max_length = int(1e30)
+    for model_type, expected in (("bert", config.max_position_embeddings), ("xlm-roberta", 64 - 2)):
+        config.model_type, config.pad_token_id = model_type, 1
+        settings: dict[str, Any] = {"tokens_per_batch": 64, "device": CPU}
+        assert config.max_position_embeddings == 64
+        assert TeacherEncoder(encoder.model, encoder.tokenizer, max_length=256, **settings).max_length == expected
+        assert TeacherEncoder(encoder.model, encoder.tokenizer, max_length=16, **settings).max_length == 16
+
+
 @pytest.mark.parametrize("pairs", [False, True])
 def test_logits_are_those_of_single_texts(teacher_folder: Path, pairs: bool) -> None:
     rows = [*make_rows(40, seed=5), {"text": "", "text_pair": ""}, {"text": "goal " * 90, "text_pair": "song " * 90}]

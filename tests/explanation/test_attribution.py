@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hf_sparse.compression import fold, quantise
 from hf_sparse.explanation import Explainer, explain, format_explanations
 from hf_sparse.explanation.attribution import attribute
+from hf_sparse.runtime import NgramClassifier
 from hf_sparse.student import SparseNgramTextClassificationPipeline, SparseNgramTokenizer
 from tests.conftest import LABELS, ModelFactory
 
@@ -161,6 +162,19 @@ def test_words_add_up_to_what_the_ngrams_contribute(
     assert any(item.count > 1 for item in found.ngrams)
     total = sum(item.contribution for item in found.ngrams)
     assert sum(value for _, value in found.words) == pytest.approx(total, abs=1e-6)
+
+
+def test_of_several_labels_one_that_is_given_is_explained(
+    tmp_path: Any, make_model: ModelFactory, tokenizer: SparseNgramTokenizer
+) -> None:
+    text = "a good film"
+    for first in range(3):
+        thresholds = [0.999, 0.999, 0.999]
+        thresholds[first] = 0.001
+        model = make_model(problem_type="multi_label_classification", label_thresholds=thresholds)
+        folder = tmp_path / str(first)
+        SparseNgramTextClassificationPipeline(model=model, tokenizer=tokenizer, device="cpu").save_pretrained(folder)
+        assert Explainer(folder).explain(text).label in NgramClassifier.from_pretrained(folder).predict([text])[0]
 
 
 @pytest.mark.parametrize("pooling", ["mean", "max"])
