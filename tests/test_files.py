@@ -64,6 +64,11 @@ def test_only_one_process_is_in_a_folder(tmp_path: Path) -> None:
                 pass
 
 
+def test_a_missing_folder_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"there is no folder '.*none' to write 'a.json' to"):
+        write_json(tmp_path / "none" / "a.json", {})
+
+
 def test_folders_are_replaced_and_removed(tmp_path: Path) -> None:
     for name in ("new", "old", ".old.old"):
         (tmp_path / name).mkdir()

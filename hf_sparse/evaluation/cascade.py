@@ -94,6 +94,8 @@ def cascade(
     if is_run:
         if teacher is not None or any(path is not None for pair in paths.values() for path in pair):
             raise ValueError(f"{folder} is a run, with its own texts and logits; for others name {folder / 'student'}")
+        if limit is not None:
+            raise ValueError(f"limit is of files, but {folder} is a run, of which all texts are read; leave limit out")
         material = _of_run(folder)
     else:
         _check_options(folder, paths, teacher)
