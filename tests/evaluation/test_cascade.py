@@ -241,5 +241,5 @@ def test_a_folder_that_is_no_finished_run(folder: Path) -> None:
         cascade(str(folder))
     with pytest.raises(ValueError, match="is a run, with its own texts"):
         cascade(str(folder), teacher="some/teacher")
-    with pytest.raises(ValueError, match="limit is of files, but .* is a run"):
+    with pytest.raises(ValueError, match="limit is of files"):
         cascade(str(folder), limit=10)
