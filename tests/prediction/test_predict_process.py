@@ -95,7 +95,7 @@ def test_needs_neither_torch_nor_arrow_for_lines(student_folder: Path) -> None:
 def test_a_mistake_is_one_line(student_folder: Path, tmp_path: Path) -> None:
     for arguments, message in [
         ((str(tmp_path / "none.txt"),), "none.txt"),
-        (("-", str(tmp_path / "no/out.csv")), "no/"),
+        (("-", str(tmp_path / "no/out.csv")), "/no' to write 'out.csv'"),
         (("-", "-", "--top_k", "-1"), "top_k is a number of labels"),
     ]:
         process = start(str(student_folder), *arguments)
