@@ -40,9 +40,7 @@ class SeenLabels:
             lists |= isinstance(label, list)
             floats |= any(isinstance(value, float) for value in several)
             values.update(map(_whole_number, several))
-        real = {
-            value for value in values if value is not None and value == value and value != ""
-        }  # NaN is unlike itself
+        real = {value for value in values - {None, ""} if value == value}  # NaN equals nothing
         width = widths.pop() if marked and len(widths) == 1 and real <= {0, 1} else None
         return cls(values=frozenset(real), lists=lists, floats=floats, width=width)
 
