@@ -140,7 +140,7 @@ def test_pairs(tmp_path: Path, pair_bags: str, pooling: str, word_rule: str) -> 
     np.testing.assert_allclose(classifier.predict_logits(TEXTS, partners), expected, atol=1e-5)
     with pytest.raises(ValueError, match="give text_pairs"):
         classifier.predict(TEXTS)
-    with pytest.raises(ValueError, match="shorter"):
+    with pytest.raises(ValueError, match="6 texts, but 5 text_pairs"):
         classifier.predict(TEXTS, partners[1:])
 
 
