@@ -318,9 +318,11 @@ def _check_names(model: str, classes: npt.NDArray[Any]) -> None:
     from hf_sparse.distillation.recipe import TeacherRecipe
     from hf_sparse.distillation.teacher import read_teacher_card
 
-    names = read_teacher_card(TeacherRecipe(model=model)).names  # None: a head is trained
-    unknown = [str(label) for label in classes.tolist() if names is not None and str(label) not in names]
-    if names is not None and unknown:
+    names = read_teacher_card(TeacherRecipe(model=model)).names
+    if names is None:  # a head is trained
+        return
+    unknown = [str(label) for label in classes.tolist() if str(label) not in names]
+    if unknown:
         raise ValueError(
             f"y has the label {unknown[0]!r}, but the teacher {model!r} {', '.join(map(repr, names))}; name labels as "
             "the teacher does"

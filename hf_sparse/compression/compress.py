@@ -9,7 +9,7 @@ from typing import Any
 from transformers import PreTrainedConfig
 
 from hf_sparse.compression.fold import fold as fold_layer
-from hf_sparse.compression.fold import frozen, is_foldable
+from hf_sparse.compression.fold import frozen, obstacle
 from hf_sparse.compression.measure import (
     EvaluationTexts,
     Step,
@@ -98,8 +98,8 @@ def compress(
     if expected is not None and expected != tokenizer.vocabulary.sha256:
         raise ValueError(f"{source} has the vocabulary of another student: its sha256 is not the config's {expected}")
     texts, config = None, student.config
-    if fold and not is_foldable(config):
-        logger.warning("no layer of %s folds into its table: it pools maxima, compares pairs, or has no layer", source)
+    if fold and (found := obstacle(config)) is not None:
+        logger.warning("no layer of %s folds into its table: %s", source, found)
         fold = False
     if data is not None:
         _check_measurable(config)

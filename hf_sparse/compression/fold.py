@@ -75,28 +75,21 @@ def _through(weight: Tensor, rows: Tensor) -> Tensor:
     return result
 
 
-def is_foldable(config: PreTrainedConfig) -> bool:
-    """Tell whether a layer of a student folds into its table, and leaves it no larger."""
-    if config.pooling not in ("mean", "sum") or config.sentence_pairs:
-        return False
-    return bool(config.hidden_sizes) or len(config.id2label or {}) <= config.embedding_size
+def obstacle(config: PreTrainedConfig) -> str | None:
+    """Return why no layer of a student folds into its table, or why it would make that larger; None where one does."""
+    if config.pooling not in ("mean", "sum"):
+        return f"{config.pooling} pooling is not linear"
+    if config.sentence_pairs:
+        return "a student of sentence pairs compares its texts before the first dense layer"
+    num_labels = len(config.id2label or {})
+    if not config.hidden_sizes and num_labels > config.embedding_size:
+        return f"the classifier has {num_labels} labels for {config.embedding_size} columns"
+    return None
 
 
 def _check(config: SparseNgramConfig) -> None:
-    if config.pooling not in ("mean", "sum"):
-        raise ValueError(
-            f"{config.pooling} pooling is not linear, so no layer folds into the table; leave the student as it is"
-        )
-    if config.sentence_pairs:
-        raise ValueError(
-            "a student of sentence pairs compares its texts before the first dense layer, so none folds into the "
-            "table; leave the student as it is"
-        )
+    found = obstacle(config)
+    if found is not None:
+        raise ValueError(f"{found}, so no layer folds into the table; leave the student as it is")
     if config.table_dtype in ("int8", "int4"):
         raise ValueError(f"the rows are {config.table_dtype} already: fold before quantising")
-    num_labels = len(config.id2label or {})
-    if not config.hidden_sizes and num_labels > config.embedding_size:
-        raise ValueError(
-            f"the classifier has {num_labels} labels for {config.embedding_size} columns: folding it would make the "
-            "table larger; leave the student as it is"
-        )

@@ -29,20 +29,19 @@ class SeenLabels:
     def of(cls, labels: Iterable[object]) -> "SeenLabels":
         """Collect the labels of texts; None, NaN and empty strings are no labels."""
         values: set[object] = set()
-        lists = floats = False
+        floats = marked = False
         widths: set[int] = set()
-        marked = False
         for label in labels:
+            several = [label]
             if isinstance(label, list):
+                several = label
                 widths.add(len(label))
                 marked |= _is_marked(label)
-            several = label if isinstance(label, list) else [label]
-            lists |= isinstance(label, list)
             floats |= any(isinstance(value, float) for value in several)
             values.update(map(_whole_number, several))
         real = {value for value in values - {None, ""} if value == value}  # NaN equals nothing
-        width = widths.pop() if marked and len(widths) == 1 and real <= {0, 1} else None
-        return cls(values=frozenset(real), lists=lists, floats=floats, width=width)
+        width = min(widths) if marked and len(widths) == 1 and real <= {0, 1} else None
+        return cls(values=frozenset(real), lists=bool(widths), floats=floats, width=width)
 
     def problem_type(self, *, are_named: bool = False) -> ProblemType:
         """Tell what task the labels belong to: lists are multi-label, fractions a regression.
@@ -197,15 +196,16 @@ class LabelSpace:
             if not isinstance(values, list):
                 raise ValueError(f"{where!r} has label {values!r}; a multi-label task needs a list of labels a text")
         marked = next((values for values in lists if _is_marked(values)), None)
-        if marked is not None:
+        if marked is None:
+            for row, values in enumerate(lists):
+                hot[row, [self._id(value, where=where) for value in values]] = 1.0
+        else:
             if any(len(values) != self.num_labels or not {*values} <= {0, 1} for values in lists):
                 raise ValueError(
                     f"{where!r} has the labels {marked!r}: rows of zeros and ones must all be as long as there are "
                     f"labels, {self.num_labels} ({self._known()}), and a list of labels has each once"
                 )
             hot[:] = lists
-        for row, values in enumerate(lists if marked is None else []):
-            hot[row, [self._id(value, where=where) for value in values]] = 1.0
         return pa.FixedSizeListArray.from_arrays(hot.reshape(-1), self.num_labels).cast(pa.list_(pa.float32()))
 
     def _id(self, value: object, *, where: str) -> int:

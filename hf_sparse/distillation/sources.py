@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -218,11 +218,12 @@ def _read_text_file(file: Path, columns: dict[str, str]) -> Iterator[pa.Table]:
         # A text such as "NA" or "007" is that text, neither missing nor a number.
         as_text = {column: str for name, column in columns.items() if name != "label"}
         separator = "\t" if file.suffix == ".tsv" else ","
-        has_plain_quotes = file.suffix == ".tsv" and _has_plain_quotes(file)
-        _check_first_row(file, separator, has_plain_quotes=has_plain_quotes)
-        # Without index_col, pandas takes the first column for a name of rows where they end with a separator.
-        options = {"keep_default_na": False, "sep": separator, "converters": as_text, "index_col": False}
-        options["quoting"] = csv.QUOTE_NONE if has_plain_quotes else csv.QUOTE_MINIMAL
+        plain = file.suffix == ".tsv" and _has_plain_quotes(file)
+        quoting: Literal[0, 3] = csv.QUOTE_NONE if plain else csv.QUOTE_MINIMAL
+        _check_first_row(file, separator, quoting)
+        options = {"keep_default_na": False, "sep": separator, "quoting": quoting, "converters": as_text}
+        # Without it, pandas takes the first column for a name of rows where they end with a separator.
+        options["index_col"] = False
     try:
         rows = datasets.load_dataset(reader, data_files=str(file), split="train", streaming=True, **options)
         yield from rows.with_format("arrow").iter(batch_size=BATCH_ROWS)
@@ -247,12 +248,10 @@ def _has_plain_quotes(file: Path) -> bool:
     return lone
 
 
-def _check_first_row(file: Path, separator: str, *, has_plain_quotes: bool) -> None:
+def _check_first_row(file: Path, separator: str, quoting: Literal[0, 3]) -> None:
     """Refuse a first row with more than the header has names for: pandas would drop it, of later rows it says so."""
     with file.open(encoding="utf-8", errors="replace", newline="") as lines:
-        rows = csv.reader(
-            lines, delimiter=separator, quoting=csv.QUOTE_NONE if has_plain_quotes else csv.QUOTE_MINIMAL
-        )
+        rows = csv.reader(lines, delimiter=separator, quoting=quoting)
         try:
             header, first = next(rows, []), next(rows, [])
         except csv.Error:  # pandas says what is wrong

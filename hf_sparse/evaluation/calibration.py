@@ -123,8 +123,7 @@ def fit_temperature(logits: Array, labels: Array) -> float:
     )
     temperature = float(np.exp(found.x))
     # Without a mistake the likelihood rises until it is one to the last digit, before the range ends.
-    is_certain = negative_log_likelihood(logits, labels, temperature=temperature) < _CERTAIN
-    if is_certain or not 1.01 * _LOWEST < temperature < 0.99 * _HIGHEST:
+    if found.fun < _CERTAIN or not 1.01 * _LOWEST < temperature < 0.99 * _HIGHEST:
         why = "no or next to no mistakes" if temperature < 1 else "probabilities no better than chance"
         logger.warning(
             "the temperature fitted on %d texts, %.3g, is the end of the range or says nothing: the classifier has %s "

@@ -18,7 +18,7 @@ from hf_sparse.extras import require_extra
 from hf_sparse.files import write_json
 from hf_sparse.runtime import NgramClassifier
 from hf_sparse.runtime.folder import student_folder
-from hf_sparse.runtime.head import label_thresholds, logit
+from hf_sparse.runtime.head import above_thresholds
 from hf_sparse.runtime.pooling import MODES
 
 Array = npt.NDArray[Any]
@@ -99,7 +99,7 @@ def evaluate(
 
 
 def _measure_student(student: Student, texts: LabelledTexts, logits: Array) -> dict[str, Any]:
-    problem_type, decided = student.problem_type, _decided(student, logits)
+    problem_type, decided = student.problem_type, above_thresholds(logits, student.model.config.to_dict())
     report: dict[str, Any] = {
         "problem_type": problem_type,
         "labels": student.names,
@@ -112,14 +112,6 @@ def _measure_student(student: Student, texts: LabelledTexts, logits: Array) -> d
         report["confusion"] = _confusion(found, texts.labels, len(student.names))
         report["calibration"] = _calibration(student, logits, texts.labels)
     return report
-
-
-def _decided(student: Student, logits: Array) -> Array:
-    """Return logits (B, C) that are above 0 where a text has a label by the student's thresholds; else as they are."""
-    if student.problem_type != "multi_label_classification":
-        return logits
-    shifted: Array = logits - logit(label_thresholds(student.model.config.to_dict(), len(student.names)))
-    return shifted
 
 
 def _per_label(found: Array, labels: Array, names: Sequence[str]) -> dict[str, dict[str, float | int]]:

@@ -12,7 +12,7 @@ import torch
 from hf_sparse.explanation.attribution import attribute
 from hf_sparse.files import write_atomic
 from hf_sparse.runtime.folder import student_folder
-from hf_sparse.runtime.head import label_thresholds, logit
+from hf_sparse.runtime.head import above_thresholds
 from hf_sparse.student.modeling_sparse_ngram import SparseNgramForSequenceClassification
 from hf_sparse.student.tokenization_sparse_ngram import SparseNgramTokenizer
 
@@ -109,7 +109,8 @@ class Explainer:
         ids, lengths = self._extract([text], None if text_pair is None else [text_pair])
         with torch.inference_mode():
             logits = self.model.classify(self.model.pool(ids, lengths))[0].float()
-        chosen = self.label_id(label) if label is not None else int(self._above_thresholds(logits).argmax())
+        answers = above_thresholds(logits.numpy(), self.model.config.to_dict())
+        chosen = self.label_id(label) if label is not None else int(answers.argmax())
         found = attribute(self.model, ids, lengths, labels=[chosen], steps=self.steps)
         contributions = found.contributions[:, 0].numpy()
         by_row: dict[int, list[float]] = defaultdict(list)
@@ -192,12 +193,6 @@ class Explainer:
 
     def _name(self, row: int) -> str:
         return str(self.tokenizer.vocabulary.ngram_text(row))
-
-    def _above_thresholds(self, logits: torch.Tensor) -> torch.Tensor:
-        """Return by how much the logits (C,) of several labels a text are above those of the student's thresholds."""
-        if self.model.config.problem_type != "multi_label_classification":
-            return logits
-        return logits - torch.from_numpy(logit(label_thresholds(self.model.config.to_dict(), len(self.labels))))
 
     def _probability(self, logits: torch.Tensor, label: int) -> float | None:
         problem_type = self.model.config.problem_type

@@ -106,6 +106,14 @@ def label_thresholds(config: Mapping[str, Any], num_labels: int) -> Doubles:
     return thresholds
 
 
+def above_thresholds(logits: npt.NDArray[Any], config: Mapping[str, Any]) -> npt.NDArray[Any]:
+    """Return logits (B, C) less those of the thresholds, of a student of several labels a text; else as they are."""
+    if config.get("problem_type") != "multi_label_classification":
+        return logits
+    shifted: npt.NDArray[Any] = logits - logit(label_thresholds(config, logits.shape[-1]))
+    return shifted
+
+
 def logit(shares: Doubles) -> Doubles:
     """Return the logits of probabilities, infinite for those of 0 and 1."""
     with np.errstate(divide="ignore"):

@@ -17,7 +17,7 @@ from transformers import pipeline
 
 from hf_sparse.compression import compress, fold, format_report, quantise
 from hf_sparse.compression import compress as compress_function
-from hf_sparse.compression.fold import is_foldable
+from hf_sparse.compression.fold import obstacle
 from hf_sparse.runtime import NgramClassifier
 from hf_sparse.student import SparseNgramConfig, SparseNgramForSequenceClassification, SparseNgramTokenizer
 from hf_sparse.student.rows_sparse_ngram import unpack_rows
@@ -94,7 +94,7 @@ def test_what_does_not_fold(changes: dict[str, Any], message: str) -> None:
     student = new_student(**changes)
     with pytest.raises(ValueError, match=message):
         fold(student)
-    assert is_foldable(student.config) is (changes == {"table_dtype": "int8"})  # whose rows are what forbids it
+    assert (obstacle(student.config) is None) is (changes == {"table_dtype": "int8"})  # whose rows are what forbids it
 
 
 @pytest.mark.parametrize("table_dtype", ["float16", "bfloat16", "int8", "int4"])
