@@ -27,6 +27,13 @@ from hf_sparse.student.vocabulary_sparse_ngram import NgramVocabulary
 WORDS = ("the", "film", "was", "a", "good", "bad", "and", "!")
 LABELS = ("negative", "neutral", "positive")
 
+# What students of sentence pairs compare.
+PAIR_SHAPES: dict[str, dict[str, Any]] = {
+    "sides": {"sentence_pairs": True, "pair_bags": "sides"},
+    "overlap": {"sentence_pairs": True, "pair_bags": "overlap"},
+    "aligned": {"sentence_pairs": True, "pair_bags": "overlap", "alignment_size": 3},
+}
+
 ModelFactory = Callable[..., SparseNgramForSequenceClassification]
 
 
@@ -60,7 +67,10 @@ def make_model(vocabulary: NgramVocabulary) -> ModelFactory:
         if names is not None:
             defaults |= {"id2label": names, "label2id": {label: index for index, label in names.items()}}
         torch.manual_seed(0)
-        return SparseNgramForSequenceClassification(SparseNgramConfig(**(defaults | settings))).eval()
+        model = SparseNgramForSequenceClassification(SparseNgramConfig(**(defaults | settings))).eval()
+        if model.model.alignment is not None:
+            model.model.alignment.is_word.copy_(torch.from_numpy(vocabulary.is_word))
+        return model
 
     return make
 

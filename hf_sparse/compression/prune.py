@@ -283,6 +283,8 @@ def prune_table(
     wanted = torch.from_numpy(np.concatenate([np.zeros(1, np.int64), np.sort(rows)]))
     names = {id(block) for block in blocks}
     tensors = {name: value.clone() for name, value in model.named_parameters() if id(value) not in names}
+    if model.model.alignment is not None:
+        tensors["model.alignment.is_word"] = model.model.alignment.is_word[wanted]
     for index, part in enumerate(wanted.split(config.block_rows)):
         tensors[f"model.table.blocks.{index}"] = _gather(blocks, part, block_rows=model.config.block_rows)
     with torch.device("meta"):  # no memory and no random numbers for weights that are replaced at once

@@ -16,6 +16,7 @@ from hf_sparse.distillation.dropout import drop_ngrams
 from hf_sparse.distillation.losses import IGNORED_LABEL
 from hf_sparse.distillation.recipe_data import ProblemType
 from hf_sparse.distillation.stream import TextBatch
+from hf_sparse.student.alignment_sparse_ngram import Bags, with_words
 from hf_sparse.student.pairs_sparse_ngram import overlap_order
 
 Item = TypeVar("Item")
@@ -52,6 +53,7 @@ class StudentBatch:
         logits: (B, C) of the teacher, or None.
         labels: (B,) ids with -100 for none, or float (B, C) or (B,) with NaN for none; or None.
         num_in_batch: Texts of the whole batch, of which these are a part.
+        words: Words (2B,) of each side of pairs that are aligned, which are further bags of `ids`; None for none.
     """
 
     ids: Tensor
@@ -59,12 +61,13 @@ class StudentBatch:
     logits: Tensor | None
     labels: Tensor | None
     num_in_batch: int
+    words: Tensor | None = None
 
     def to(self, device: torch.device) -> "StudentBatch":
         """Return the batch on a device."""
         moved = {
             name: value.to(device, non_blocking=True)
-            for name in ("ids", "lengths", "logits", "labels")
+            for name in ("ids", "lengths", "logits", "labels", "words")
             if (value := getattr(self, name)) is not None
         }
         return replace(self, **moved)
@@ -82,6 +85,7 @@ class BatchMaker:
         ngram_dropout: Probability with which an n-gram is left out.
         seed: Of the dropout.
         overlap: Whether pairs are sorted into bags of what their sides share and what they do not.
+        is_word: 1 for the rows (V,) of single words, if those that only one side has are aligned.
     """
 
     tokenizer: Extractor
@@ -91,22 +95,27 @@ class BatchMaker:
     ngram_dropout: float = 0.0
     seed: int = 0
     overlap: bool = False
+    is_word: Tensor | None = None
 
     def __call__(self, batch: TextBatch) -> StudentBatch:
         """Extract, drop and convert."""
         extracted = self.tokenizer.extract(batch.texts, batch.text_pairs, max_length=self.max_length)
         ids, lengths = extracted.ids, extracted.lengths
         if self.overlap:  # before the dropout: what is left out of one side is shared all the same
-            order, bags = overlap_order(torch.from_numpy(ids), torch.from_numpy(lengths))
-            ids, lengths = ids[order.numpy()], bags.numpy()
+            order, counts = overlap_order(torch.from_numpy(ids), torch.from_numpy(lengths))
+            ids, lengths = ids[order.numpy()], counts.numpy()
         if self.ngram_dropout:
             numbers = bag_numbers(batch.numbers, len(lengths) // max(1, len(batch.numbers)))
             ids, lengths = drop_ngrams(
                 ids, lengths, numbers, rate=self.ngram_dropout, seed=self.seed, epoch=batch.epoch
             )
+        bags = Bags(torch.from_numpy(np.ascontiguousarray(ids)), torch.from_numpy(np.ascontiguousarray(lengths)))
+        if self.is_word is not None:
+            bags = with_words(bags.ids, bags.lengths, self.is_word)
         return StudentBatch(
-            ids=torch.from_numpy(np.ascontiguousarray(ids)),
-            lengths=torch.from_numpy(np.ascontiguousarray(lengths)),
+            ids=bags.ids,
+            lengths=bags.lengths,
+            words=bags.words,
             logits=None if batch.logits is None else torch.from_numpy(batch.logits),
             labels=None if batch.labels is None else self._labels(batch.labels),
             num_in_batch=batch.num_in_batch,

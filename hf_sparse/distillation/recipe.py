@@ -132,6 +132,8 @@ class StudentRecipe:
     Attributes:
         pair_bags: What is compared of pairs: the two texts ("sides", as the paper does), or what only one of them has
             and what both have ("overlap").
+        alignment_size: Columns of a row by which the words that only one text of a pair has are aligned with those
+            that only the other has (`overlap` alone does it); 0: none. null is 64, at most a quarter of the columns.
         initial_rows: "random", or "naive_bayes": small random values and a direction for each label, as far as the
             n-gram speaks for it by the texts that are trained on. "auto" is naive_bayes but for pairs, where what
             matters is how the sides differ, and for regressions.
@@ -148,6 +150,7 @@ class StudentRecipe:
     hidden_dropout: float = 0.1
     block_rows: int | None = None  # null: as many as fit into 512 MiB, at most 1,048,576
     pair_bags: Literal["sides", "overlap"] = "overlap"
+    alignment_size: int | None = None
     seed: int | None = None
     initial_rows: Literal["auto", "random", "naive_bayes"] = "auto"
     naive_bayes_scale: float = 0.5
@@ -162,9 +165,22 @@ class StudentRecipe:
             block_rows=(1, math.inf),
             seed=(0, math.inf),
             naive_bayes_scale=(0, math.inf),
+            alignment_size=(0, self.embedding_size - 1),
         )
         if any(width < 1 for width in self.hidden_sizes or []):
             raise ValueError(f"student.hidden_sizes is {self.hidden_sizes}, but each width must be at least 1")
+        if self.alignment_size and self.pair_bags != "overlap":
+            raise ValueError(
+                f"student.alignment_size is {self.alignment_size}, but student.pair_bags is {self.pair_bags}, where "
+                "nothing is aligned; set it to 0, or pair_bags to overlap"
+            )
+
+    @property
+    def columns_to_align(self) -> int:
+        """Columns by which words of pairs are aligned."""
+        if self.pair_bags != "overlap":
+            return 0
+        return min(64, self.embedding_size // 4) if self.alignment_size is None else self.alignment_size
 
 
 @dataclass(kw_only=True)

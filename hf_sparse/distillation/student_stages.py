@@ -24,7 +24,7 @@ from hf_sparse.distillation.student_weights import default_block_rows, new_stude
 from hf_sparse.distillation.subwords import Spellings
 from hf_sparse.distillation.teacher import TeacherEncoder
 from hf_sparse.distillation.texts import has_labels, shards
-from hf_sparse.distillation.training import BEST, CHECKPOINTS, START, StudentTrainer, predict_logits
+from hf_sparse.distillation.training import BEST, CHECKPOINTS, START, StudentTrainer, predict_logits, word_marks
 from hf_sparse.evaluation.metrics import PRIMARY_METRIC, score
 from hf_sparse.files import remove_folder, write_json
 from hf_sparse.student import SparseNgramConfig, SparseNgramForSequenceClassification, SparseNgramTokenizer
@@ -108,6 +108,7 @@ def student_config(plan: RunPlan, tokenizer: SparseNgramTokenizer) -> SparseNgra
         ngram_dropout=recipe.distil.ngram_dropout or 0.0,
         sentence_pairs=has_pairs(plan),
         pair_bags=recipe.student.pair_bags,
+        alignment_size=recipe.student.columns_to_align if has_pairs(plan) else 0,
         vocabulary_sha256=tokenizer.vocabulary_sha256,
         problem_type=space.problem_type,
         num_labels=space.num_labels,
@@ -172,6 +173,8 @@ def train_student(
     tokenizer = load_tokenizer(plan)
     if start is None:
         model = new_student(student_config(plan, tokenizer), seed=plan.student_seed, columns=columns)
+        if model.model.alignment is not None:
+            model.model.alignment.is_word.copy_(torch.from_numpy(tokenizer.vocabulary.is_word))
         if _begins_with_naive_bayes(plan):
             _add_ratios(plan, model, tokenizer, read, columns=columns)
     else:
@@ -270,6 +273,7 @@ def student_logits(plan: RunPlan, name: str, text_set: str) -> "np.ndarray[Any, 
         problem_type=plan.space.problem_type,
         num_labels=plan.space.num_labels,
         overlap=model.model.compares_overlap,
+        is_word=word_marks(model),
     )
     read = training_shards(plan.stage_folder("texts"), None, (text_set,))
     stream = TextStream(read, batch_size=_EVALUATION_BATCH, seed=None)

@@ -81,11 +81,15 @@ class StudentStep:
 
     def pool(self, batch: StudentBatch) -> Tensor:
         """Return the vectors of this process's texts, or sides of pairs; every process calls it."""
+        encoder = self.model.model
         if not self.exchange.is_split:
-            pooled: Tensor = self.model.pool_bags(batch.ids, batch.lengths)
-            return pooled
-        gathered = self.exchange.gather(batch.ids, batch.lengths)
-        return self.exchange.to_texts(self.model.pool_bags(gathered.ids, gathered.lengths), gathered.num_texts)
+            pooled = encoder.pool_rows(batch.ids, batch.lengths)
+        else:
+            gathered = self.exchange.gather(batch.ids, batch.lengths)
+            columns = encoder.pool_rows(gathered.ids, gathered.lengths)
+            pooled = self.exchange.to_texts(columns, gathered.num_texts)
+        finished: Tensor = encoder.finish_bags(pooled, batch.lengths, batch.words)
+        return finished
 
     def loss(self, logits: Tensor, batch: StudentBatch) -> Tensor:
         """Return the mean loss of this process's texts."""
@@ -137,8 +141,8 @@ class StudentStep:
     def weights(self) -> dict[str, Tensor]:
         """Return the weights, named as in `tensors`."""
         return {
-            (COLUMNS if name.startswith(_BLOCKS) else "") + _MODEL + name: value
-            for name, value in self.model.state_dict().items()
+            (COLUMNS if name.startswith(_BLOCKS) else "") + _MODEL + name: value.detach()
+            for name, value in self.model.named_parameters()
         }
 
     def restore(self, checkpoint: Checkpoint) -> None:
@@ -182,21 +186,19 @@ class StudentStep:
         return {"rows": self._rows, "parts": self._parts}
 
     def _linear_step(self, parts: Sequence[StudentBatch]) -> tuple[Tensor, Iterable[RowGradient]]:
-        scale = 1.0 / (1.0 - (self._recipe.ngram_dropout or 0.0)) if self._pooling == "sum" else 1.0
         loss = torch.zeros((), device=self._accelerator.device)
         found: list[tuple[Tensor, Tensor, Tensor]] = []
         for part in parts:
             gathered = self.exchange.gather(part.ids, part.lengths)
             read = gathered if self.exchange.is_split else part
             with torch.no_grad(), self._shared(read.ids):
-                columns = self.model.pool_bags(read.ids, read.lengths) * scale
+                columns = self.model.model.pool_rows(read.ids, read.lengths)
                 pooled = self.exchange.to_texts(columns, gathered.num_texts)
             pooled.requires_grad_()
             loss += self._backward(pooled, part)
             gradient = torch.zeros_like(pooled) if pooled.grad is None else pooled.grad
-            gradient = self.exchange.to_columns(gradient, gathered.num_texts) * scale
-            weights = self.model.model.bag_weights(gathered.lengths)
-            found.append((gathered.ids, gathered.lengths, gradient if weights is None else gradient * weights))
+            gradient = self.exchange.to_columns(gradient, gathered.num_texts)
+            found.append((gathered.ids, gathered.lengths, gradient))
         ids, lengths, gradient = (
             found[0] if len(found) == 1 else (torch.cat(each) for each in zip(*found, strict=True))
         )
@@ -207,15 +209,18 @@ class StudentStep:
         loss = torch.zeros((), device=self._accelerator.device)
         with self._local_table(torch.cat([part.ids for part in parts])) as (local_ids, rows, leaf):
             for part, ids in zip(parts, local_ids.split([len(part.ids) for part in parts]), strict=True):
-                loss += self._backward(self.model.pool_bags(ids, part.lengths), part)
+                loss += self._backward(self.model.model.pool_rows(ids, part.lengths), part)
         if leaf.grad is None:
             return loss, []
         return loss, [RowGradient(rows=rows, values=leaf.grad[1:])]
 
     def _backward(self, pooled: Tensor, part: StudentBatch) -> Tensor:
-        """Go back through the head; return the loss of this process's texts times their share in the batch."""
+        """Go back from what is pooled; return the loss of this process's texts times their share in the batch."""
+        encoder = self.model.model
+        scale = encoder.kept_scale(self._recipe.ngram_dropout or 0.0)
         with self._accelerator.autocast():
-            logits = self.model.classify(pooled).float()
+            bags = encoder.finish_bags(pooled, part.lengths, part.words, scale=scale)
+            logits = self.model.classify(bags).float()
         if not len(logits):
             return torch.zeros((), device=logits.device)
         loss = self.loss(logits, part) * (len(logits) / part.num_in_batch)

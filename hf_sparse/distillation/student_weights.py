@@ -136,7 +136,8 @@ def _with_blocks(
     torch.manual_seed(seed)
     for module in model.modules():
         if not isinstance(module, nn.ParameterList):
-            if any(weight.is_meta for weight in module.parameters(recurse=False)):
+            own = [*module.parameters(recurse=False), *module.buffers(recurse=False)]
+            if any(value.is_meta for value in own):
                 module.to_empty(device="cpu", recurse=False)
             model._init_weights(module)
     return model

@@ -12,7 +12,9 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
+from hf_sparse.student.alignment_sparse_ngram import Bags, with_words
 from hf_sparse.student.modeling_sparse_ngram import SparseNgramForSequenceClassification
 from hf_sparse.student.pairs_sparse_ngram import overlap_order
 
@@ -56,18 +58,21 @@ def attribute(
     order = torch.arange(len(ids))
     if model.model.compares_overlap:
         order, lengths = overlap_order(ids, lengths)
+    bags = Bags(torch.arange(1, len(ids) + 1), lengths)
+    if model.model.alignment is not None:
+        bags = with_words(bags.ids, lengths, F.pad(model.model.alignment.is_word[ids[order]], (1, 0)))
     rows = model.model.table.rows(ids[order]).detach().float()
     gradients = rows.new_zeros(len(labels), *rows.shape)
     with _rows_in_place_of_the_table(model) as classify:
         for step in range(steps):
             leaf = ((step + 0.5) / steps * rows).requires_grad_()
-            logits = classify(leaf, lengths)
+            logits = classify(leaf, bags)
             for place, label in enumerate(labels):
                 keep = place + 1 < len(labels)
                 (gradient,) = torch.autograd.grad(logits[:, label].sum(), leaf, retain_graph=keep)
                 gradients[place] += gradient / steps
         with torch.no_grad():
-            logits, baselines = (classify(part, lengths)[:, labels] for part in (rows, torch.zeros_like(rows)))
+            logits, baselines = (classify(part, bags)[:, labels] for part in (rows, torch.zeros_like(rows)))
     contributions = (gradients * rows).sum(-1).T[torch.argsort(order)]
     return Attribution(
         contributions=contributions,
@@ -84,23 +89,14 @@ def _sums(contributions: Tensor, lengths: Tensor, num_texts: int) -> Tensor:
 
 
 class _Classify:
-    """Classifies texts whose rows are given."""
+    """Classifies texts whose rows are given; ids count these from 1."""
 
     def __init__(self, model: SparseNgramForSequenceClassification) -> None:
         self._model = model
 
-    def __call__(self, rows: Tensor, lengths: Tensor) -> Tensor:
-        padded = torch.cat([rows.new_zeros(1, rows.shape[1]), rows])
-        self._model.model.table.blocks = _Blocks([padded])
-        ids = torch.arange(1, len(padded))
-        # The model checks ids against its own number of rows; these are of the padded rows.
-        if self._model.model.attention is not None:
-            pooled = self._model.model.attention(self._model.model.table, ids, lengths)
-        else:
-            pooled = self._model.model.table(ids, lengths, self._model.config.pooling)
-        weights = self._model.model.bag_weights(lengths)
-        pooled = pooled if weights is None else pooled * weights
-        logits: Tensor = self._model.classify(pooled)
+    def __call__(self, rows: Tensor, bags: Bags) -> Tensor:
+        self._model.model.table.blocks = _Blocks([F.pad(rows, (0, 0, 1, 0))])
+        logits: Tensor = self._model.classify(self._model.model.pool_bags(*bags))
         return logits.float()
 
 

@@ -13,6 +13,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from hf_sparse.runtime.head import Head
+from hf_sparse.runtime.pairs import SHARPNESS, Alignment
 from hf_sparse.runtime.weights import as_float32
 
 OPSET: Final = 18
@@ -36,6 +37,7 @@ class StudentGraph:
     def __init__(self, config: Mapping[str, Any], weights: Weights) -> None:
         self._config, self._weights = config, weights
         self._head = Head.from_weights(config, weights)
+        self._alignment = Alignment.from_weights(config, weights)
         self._nodes: list[Any] = []
         self._initializers: list[Any] = []
 
@@ -50,6 +52,8 @@ class StudentGraph:
             pooled = [self._finish(self._pool(rows, bag)) for bag in bags]
             if self._head.pair_bags == "overlap" and self._config["pooling"] in ("mean", "attentive"):
                 pooled = self._weighed(pooled, bags)
+            if self._alignment is not None:
+                pooled = self._aligned(pooled, rows, bags, ids)
             vector = self._pair_features(pooled)
         else:
             vector = self._finish(self._pool(rows, known))
@@ -152,6 +156,38 @@ class StudentGraph:
             self._node("Mul", vector, self._node("Div", count, total))
             for vector, count in zip(pooled, counts, strict=True)
         ]
+
+    def _aligned(self, pooled: Sequence[str], rows: str, bags: Sequence[str], ids: str) -> list[str]:
+        """Put comparisons of words in the place of the last columns of the first two bags."""
+        assert self._alignment is not None
+        width, size = int(self._config["embedding_size"]), self._alignment.size
+        across, down = (self._constant(np.array([axis], np.int64)) for axis in (1, 2))
+        zero, lowest = self._constant(np.float32(0)), self._constant(np.float32(np.finfo(np.float32).min))
+        is_word = self._node("Cast", self._gather(self._alignment.is_word, ids), to=TensorProto.BOOL)
+        own = self._columns(rows, width - size, width, axis=2)
+        scores = self._node("MatMul", own, self._node("Transpose", own, perm=[0, 2, 1]))
+        scores = self._node("Mul", scores, self._constant(SHARPNESS))
+        words = [self._node("And", bag, is_word) for bag in bags[:2]]
+        result = []
+        for side in range(2):
+            others = self._node("Unsqueeze", words[1 - side], across)
+            weights = self._node("Softmax", self._node("Where", others, scores, lowest), axis=2)
+            # Zero where there are no others, which all have the same weight then.
+            found = self._node("MatMul", self._node("Where", others, weights, zero), own)
+            product = self._node("Mul", own, found)
+            distance = self._node("Abs", self._node("Sub", own, found))
+            features = self._node("Concat", own, found, product, distance, axis=2)
+            compared = self._node("MatMul", features, self._constant(np.ascontiguousarray(self._alignment.weight.T)))
+            compared = self._node("Relu", self._node("Add", compared, self._constant(self._alignment.bias)))
+            chosen = self._node("Where", self._node("Unsqueeze", words[side], down), compared, zero)
+            best = self._node("ReduceMax", chosen, across, keepdims=0)
+            kept = self._columns(pooled[side], 0, width - size, axis=1)
+            result.append(self._node("Concat", kept, best, axis=1))
+        return [*result, pooled[2]]
+
+    def _columns(self, values: str, first: int, stop: int, *, axis: int) -> str:
+        edges = [self._constant(np.array([number], np.int64)) for number in (first, stop, axis)]
+        return self._node("Slice", values, *edges)
 
     def _pair_features(self, pooled: Sequence[str]) -> str:
         first, second, *more = pooled

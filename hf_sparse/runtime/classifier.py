@@ -15,7 +15,7 @@ from hf_sparse.runtime.folder import student_folder
 from hf_sparse.runtime.head import Head, label_thresholds, logit, probabilities
 from hf_sparse.runtime.jit import Floats, Ids, Offsets
 from hf_sparse.runtime.kernel import CompiledExtractor, build_tables
-from hf_sparse.runtime.pairs import bag_shares, overlap_bags
+from hf_sparse.runtime.pairs import Alignment, bag_shares, overlap_bags, with_words
 from hf_sparse.runtime.pooling import MODES, Table, ids_pooler, texts_pooler
 from hf_sparse.runtime.rows import BITS, FORMATS, NUMPY_DTYPES, TAILS
 from hf_sparse.runtime.student_config import read_config
@@ -70,9 +70,11 @@ class NgramClassifier:
         # The table is only addresses to the loops: this keeps the memory behind them.
         self._blocks, self._table = _table(config, weights, vocabulary.num_rows)
         row_format, mode = FORMATS[config.get("table_dtype", "float32")], MODES[config["pooling"]]
-        overlap = self._head.sentence_pairs and self._head.pair_bags == "overlap"
-        new_pooler = _overlap_pooler if overlap else _pooler
-        self._pool = new_pooler(vocabulary, row_format, mode, self._table)
+        if self._head.sentence_pairs and self._head.pair_bags == "overlap":
+            alignment = Alignment.from_weights(config, weights)
+            self._pool = _overlap_pooler(vocabulary, row_format, mode, self._table, alignment)
+        else:
+            self._pool = _pooler(vocabulary, row_format, mode, self._table)
         self._threads = ThreadPoolExecutor(num_threads - 1, "hf-sparse") if num_threads > 1 else None
         # Loads the machine code, or compiles it: the first real call waits for nothing.
         self._logits(["a"] * (1 + self._head.sentence_pairs))
@@ -271,15 +273,27 @@ def _pooler(
 
 
 def _overlap_pooler(
-    vocabulary: NgramVocabulary, row_format: int, mode: int, table: Table
+    vocabulary: NgramVocabulary, row_format: int, mode: int, table: Table, alignment: Alignment | None
 ) -> Callable[[Sequence[str]], Floats]:
     """Return the function that pools the rows of the bags of pairs (3B, D), given their sides interleaved."""
     extract, pool_ids = _extractor(vocabulary), ids_pooler(row_format, mode)
 
     def pool(texts: Sequence[str]) -> Floats:
         ids, lengths = overlap_bags(*extract(texts))
-        pooled = pool_ids(ids, lengths, table)
-        return pooled * bag_shares(lengths) if mode == MODES["mean"] else pooled
+        num_bags = lengths.size
+        if alignment is None:
+            pooled = pool_ids(ids, lengths, table)
+        else:
+            ids, lengths, words = with_words(ids, lengths, alignment.is_word)
+            pooled = pool_ids(ids, lengths, table)
+            aligned = alignment(pooled[num_bags:], words)
+            pooled = pooled[:num_bags]
+        if mode == MODES["mean"]:
+            pooled *= bag_shares(lengths[:num_bags])
+        if alignment is not None:
+            for side in range(2):
+                pooled[side::3, -alignment.size :] = aligned[side::2]
+        return pooled
 
     return pool
 

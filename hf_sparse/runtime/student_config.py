@@ -43,6 +43,7 @@ _NEEDED: Final[dict[str, tuple[Callable[[object], bool], str]]] = {
 _OPTIONAL: Final[dict[str, tuple[Callable[[object], bool], str]]] = {
     "table_dtype": (lambda value: isinstance(value, str), "a string"),
     "pair_bags": (lambda value: value in ("sides", "overlap"), "'sides' or 'overlap'"),
+    "alignment_size": (lambda value: value == 0 or _is_count(value), "a whole number, or 0"),
     "folded": (lambda value: value in (None, "hidden", "classifier"), "'hidden', 'classifier' or null"),
     "id2label": (_names_labels, "an object with a name for each of the labels 0, 1, ..."),
     "calibration_temperature": (_is_temperature, "a finite number above 0, or null"),

@@ -33,6 +33,8 @@ class SparseNgramConfig(PreTrainedConfig):
         sentence_pairs: Whether the model compares two texts.
         pair_bags: What it compares: the two texts (`sides`), or what only one of them has and what both have
             (`overlap`); see `pairs_sparse_ngram.py`.
+        alignment_size: How many of the last columns of a row align the words that only one text of a pair has with
+            those that only the other has; see `alignment_sparse_ngram.py`. 0: nothing is aligned.
         initializer_range: Standard deviation of the table's initial values. Rows must start small: those of rare
             n-grams are hardly trained, so what they start with stays in the pooled vector as noise. 0.02 is below one
             first Adagrad step at the usual rate of 0.05. Dense layers start as torch's `nn.Linear` does.
@@ -71,6 +73,7 @@ class SparseNgramConfig(PreTrainedConfig):
         hidden_dropout: float = 0.1,
         sentence_pairs: bool = False,
         pair_bags: PairBags = "sides",
+        alignment_size: int = 0,
         initializer_range: float = 0.02,
         vocabulary_sha256: str | None = None,
         weights_fingerprint: str | None = None,
@@ -92,6 +95,7 @@ class SparseNgramConfig(PreTrainedConfig):
         self.hidden_dropout = hidden_dropout
         self.sentence_pairs = sentence_pairs
         self.pair_bags = pair_bags
+        self.alignment_size = alignment_size
         self.initializer_range = initializer_range
         self.vocabulary_sha256 = vocabulary_sha256
         self.weights_fingerprint = weights_fingerprint
@@ -101,6 +105,7 @@ class SparseNgramConfig(PreTrainedConfig):
         self.label_thresholds = None if label_thresholds is None else list(label_thresholds)
         self.format_version = format_version
         self._check()
+        self._check_alignment()
         self._check_compression()
         if pad_token_id != 0:
             raise ValueError(f"pad_token_id is {pad_token_id}, but row 0 is the padding row; leave pad_token_id at 0")
@@ -148,6 +153,16 @@ class SparseNgramConfig(PreTrainedConfig):
             raise ValueError(
                 f"format_version is {self.format_version}, but this code reads version {FORMAT_VERSION}; "
                 "load the model with the code of its own repository (trust_remote_code=True) or update hf-sparse"
+            )
+
+    def _check_alignment(self) -> None:
+        size = self.alignment_size
+        fits = isinstance(size, int) and 0 <= size < self.embedding_size
+        _require("alignment_size", size, fits, f"a whole number from 0 to below embedding_size, {self.embedding_size}")
+        if size and not (self.sentence_pairs and self.pair_bags == "overlap"):
+            raise ValueError(
+                f"alignment_size is {size}, but words are aligned of sentence pairs that are sorted into bags: set "
+                "sentence_pairs to true and pair_bags to 'overlap', or alignment_size to 0"
             )
 
     def _check_compression(self) -> None:

@@ -18,6 +18,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from transformers import initialization as init
 from transformers.modeling_outputs import BaseModelOutputWithPooling, SequenceClassifierOutput
 
+from .alignment_sparse_ngram import Bags, WordAlignment, with_words
 from .configuration_sparse_ngram import SparseNgramConfig
 from .fingerprint_sparse_ngram import EDGE_ROWS  # noqa: F401 (transformers 5.0 copies only what this file imports)
 from .flat_sparse_ngram import check, flatten
@@ -36,7 +37,7 @@ class SparseNgramPreTrainedModel(PreTrainedModel):
     # The loss is a plain mean over the batch: the Trainer must divide it by the accumulation steps itself.
     accepts_loss_kwargs = False
     # Tables may be half precision; the layers after pooling are small, and float32 costs nothing there.
-    _keep_in_fp32_modules_strict = ["attention", "pooled_bias", "hidden_layers", "classifier"]  # noqa: RUF012 (the base class's type)
+    _keep_in_fp32_modules_strict = ["attention", "alignment", "pooled_bias", "hidden_layers", "classifier"]  # noqa: RUF012 (the base class's type)
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -54,6 +55,8 @@ class SparseNgramPreTrainedModel(PreTrainedModel):
             init.uniform_(module.weight, -bound, bound)
             if module.bias is not None:
                 init.uniform_(module.bias, -bound, bound)
+        elif isinstance(module, WordAlignment):
+            init.zeros_(module.is_word)
         elif isinstance(module, SparseNgramModel) and module.pooled_bias is not None:
             init.zeros_(module.pooled_bias)
 
@@ -124,6 +127,7 @@ class SparseNgramModel(SparseNgramPreTrainedModel):
         super().__init__(config)
         self.table = NgramTable(config)
         self.attention = NgramAttention(config) if config.pooling == "attentive" else None
+        self.alignment = WordAlignment(config) if config.alignment_size else None
         features = NUM_FEATURES[config.pair_bags] if config.sentence_pairs else 1
         widths = [config.embedding_size * features, *config.hidden_sizes]
         self.pooled_bias = nn.Parameter(torch.empty(config.embedding_size)) if config.folded else None
@@ -149,48 +153,76 @@ class SparseNgramModel(SparseNgramPreTrainedModel):
         """
         return self.pool_bags(*self.split_bags(input_ids, lengths))
 
-    def split_bags(self, input_ids: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """Sort the n-grams of pairs into bags, if the model compares what they share; return them as they are if not.
+    def split_bags(self, input_ids: Tensor, lengths: Tensor, *, dropout: float = 0.0) -> Bags:
+        """Sort the n-grams of pairs into bags, if the model compares what they share.
 
         Args:
             input_ids: Row numbers (N,), grouped by text.
             lengths: N-grams of each text (B,), or (2B,) for pairs, the sides interleaved.
-
-        Returns:
-            Row numbers (N,), grouped by bag, and n-grams of each bag: (B,), or (2B,) or (3B,) for pairs.
+            dropout: Probability that an n-gram is left out.
 
         Raises:
             ValueError: If a row number or a length is out of range (checked on the CPU only).
         """
         check(input_ids, lengths, num_rows=self.config.vocab_size, pairs=self.config.sentence_pairs)
-        if not self.compares_overlap:
-            return input_ids, lengths
-        input_ids, lengths = without_padding(input_ids, lengths)
-        order, lengths = overlap_order(input_ids, lengths)
-        return input_ids[order], lengths
+        if self.compares_overlap:
+            input_ids, lengths = without_padding(input_ids, lengths)
+            order, lengths = overlap_order(input_ids, lengths)
+            input_ids = input_ids[order]
+        if dropout:
+            # What is left out of one side is shared all the same: whole texts are sorted into bags.
+            keep = torch.rand(input_ids.shape, device=input_ids.device) >= dropout
+            input_ids, lengths = keep_ids(input_ids, lengths, keep)
+        if self.alignment is None:
+            return Bags(input_ids, lengths)
+        return with_words(input_ids, lengths, self.alignment.is_word)
 
     @property
     def compares_overlap(self) -> bool:
         """Whether the model is one of pairs whose bags are what the sides share and what they do not."""
         return bool(self.config.sentence_pairs) and self.config.pair_bags == "overlap"
 
-    def pool_bags(self, input_ids: Tensor, lengths: Tensor) -> Tensor:
+    def pool_bags(self, input_ids: Tensor, lengths: Tensor, words: Tensor | None = None) -> Tensor:
         """Pool the rows of each text or bag, as `split_bags` returns them; see `pool`."""
+        return self.finish_bags(self.pool_rows(input_ids, lengths), lengths, words)
+
+    def pool_rows(self, input_ids: Tensor, lengths: Tensor) -> Tensor:
+        """Pool the rows of each text, bag and aligned word: the part of pooling that reads the table."""
         pooled: Tensor
         if self.attention is not None:
             pooled = self.attention(self.table, input_ids, lengths)
         else:
             pooled = self.table(input_ids, lengths, self.config.pooling)
-        weights = self.bag_weights(lengths)
-        return pooled if weights is None else pooled * weights.to(pooled.dtype)
+        return pooled
 
-    def bag_weights(self, lengths: Tensor) -> Tensor | None:
-        """Return the factors (3B, 1) of the bags of what is shared and what is not, `None` where there are none.
+    def finish_bags(
+        self, pooled: Tensor, lengths: Tensor, words: Tensor | None = None, *, scale: float = 1.0
+    ) -> Tensor:
+        """Weigh the bags of pairs by their share of the n-grams, and align their words.
 
-        A maximum does not depend on how many n-grams there are, and a sum does already.
+        Args:
+            pooled: What `pool_rows` returns: of texts (B, D), of bags (2B, D) or (3B, D), with words (3B + M, D).
+            lengths: N-grams of each.
+            words: How many words (2B,) of each side are aligned.
+            scale: By which the vectors of texts and bags are multiplied.
+
+        Returns:
+            Vectors of texts or bags, for `encode`.
         """
-        averages = self.config.pooling in ("mean", "attentive")
-        return bag_shares(lengths) if self.compares_overlap and averages else None
+        num_bags = lengths.shape[0] if words is None else words.shape[0] // 2 * 3
+        bags = pooled[:num_bags]
+        # A maximum does not depend on how many n-grams there are, and a sum does already.
+        if self.compares_overlap and self.config.pooling in ("mean", "attentive"):
+            bags = bags * bag_shares(lengths[:num_bags]).to(bags.dtype)
+        if scale != 1.0:
+            bags = bags * scale
+        if self.alignment is None or words is None:
+            return bags
+        width = self.config.alignment_size
+        aligned = self.alignment(pooled[num_bags:, -width:], words).to(bags.dtype)
+        shared = bags[2::3, -width:].unsqueeze(1)
+        last = torch.cat([aligned.view(-1, 2, width), shared], dim=1).flatten(0, 1)
+        return torch.cat([bags[:, :-width], last], dim=1)
 
     def encode(self, pooled: Tensor) -> Tensor:
         """Run what lies between pooling and classifier: pair features and hidden layers, with dropout in training.
@@ -251,12 +283,13 @@ class SparseNgramModel(SparseNgramPreTrainedModel):
         rate = self.config.ngram_dropout
         if not self.training or rate == 0:
             return self.pool(input_ids, lengths)
-        # What is left out of one side is shared all the same: whole texts are sorted into bags.
-        input_ids, lengths = self.split_bags(input_ids, lengths)
-        keep = torch.rand(input_ids.shape, device=input_ids.device) >= rate
-        pooled = self.pool_bags(*keep_ids(input_ids, lengths, keep))
-        # A mean does not shrink when n-grams are left out; a sum does.
-        return pooled / (1 - rate) if self.config.pooling == "sum" else pooled
+        bags = self.split_bags(input_ids, lengths, dropout=rate)
+        pooled = self.pool_rows(bags.ids, bags.lengths)
+        return self.finish_bags(pooled, bags.lengths, bags.words, scale=self.kept_scale(rate))
+
+    def kept_scale(self, dropout: float) -> float:
+        """Return what makes up for n-grams that are left out: a sum shrinks by it, a mean or maximum does not."""
+        return 1.0 / (1.0 - dropout) if self.config.pooling == "sum" else 1.0
 
     def forward(
         self,
@@ -294,11 +327,6 @@ class SparseNgramForSequenceClassification(SparseNgramPreTrainedModel):
     def pool(self, input_ids: Tensor, lengths: Tensor) -> Tensor:
         """Pool flat ids (N,) with lengths (B,), for pairs (2B,), to vectors of texts or bags; no n-gram dropout."""
         pooled: Tensor = self.model.pool(input_ids, lengths)
-        return pooled
-
-    def pool_bags(self, input_ids: Tensor, lengths: Tensor) -> Tensor:
-        """Pool flat ids (N,) that `model.split_bags` sorted into bags."""
-        pooled: Tensor = self.model.pool_bags(input_ids, lengths)
         return pooled
 
     def classify(self, pooled: Tensor) -> Tensor:

@@ -43,7 +43,7 @@ def model_fingerprint(model: Any) -> str | None:
         model: A `SparseNgramModel`.
     """
     blocks = list(model.table.blocks)
-    dense = {name: value for name, value in model.state_dict().items() if not name.startswith("table.")}
+    dense = {name: value for name, value in model.named_parameters() if not name.startswith("table.")}
     if any(type(value) not in (torch.Tensor, nn.Parameter) or value.is_meta for value in (*blocks, *dense.values())):
         return None  # split over processes, or offloaded
     edges = (torch.cat([block[:EDGE_ROWS], block[-EDGE_ROWS:]]).detach().cpu() for block in blocks)

@@ -176,6 +176,13 @@ class NgramVocabulary:
         """The number of n-grams that have a row."""
         return int(np.count_nonzero(self.node_row > 0))
 
+    @property
+    def is_word(self) -> npt.NDArray[np.uint8]:
+        """1 for the rows (V,) of single words, 0 for those of longer n-grams and padding."""
+        marks = np.zeros(self.num_rows, dtype=np.uint8)
+        marks[self.node_row[(self.node_prefix < 0) & (self.node_row > 0)]] = 1
+        return marks
+
     @cached_property
     def word_list(self) -> list[str]:
         """The words as strings, by id."""

@@ -37,8 +37,9 @@ def train(folder: Path, case: dict[str, Any], accelerator: Accelerator) -> dict[
         return torch.tensor(losses[-1])
 
     trainer._step.take = remember  # type: ignore[method-assign]
+    pairs = shape.get("sentence_pairs", False)
     # Every process sees the same texts; the first has written them.
-    streams = make_streams(folder / f"texts-{accelerator.process_index}", batch_size=case["batch_size"])
+    streams = make_streams(folder / f"texts-{accelerator.process_index}", batch_size=case["batch_size"], pairs=pairs)
     try:
         best = trainer.fit(*streams)
     except KeyboardInterrupt:

@@ -49,7 +49,10 @@ def make_model(*, columns: tuple[int, int] | None = None, **changes: object) -> 
     """Return a student, always the same, or some columns of it."""
     config = {"vocab_size": ROWS, "embedding_size": 6, "hidden_sizes": [5], "hidden_dropout": 0.0, "num_labels": 3}
     # With five hidden units a seed may leave too many of them dead.
-    return new_student(SparseNgramConfig(**(config | changes)), seed=1, columns=columns)
+    model = new_student(SparseNgramConfig(**(config | changes)), seed=1, columns=columns)
+    if model.model.alignment is not None:
+        model.model.alignment.is_word[2::2] = 1
+    return model
 
 
 def make_trainer(
@@ -88,8 +91,11 @@ def make_spellings() -> Spellings:
     return Spellings(rows=rows, ends=ends, parts=torch.from_numpy(parts.flatten()), num_parts=8)
 
 
-def make_streams(folder: Path, *, batch_size: int = 8) -> tuple[TextStream, TextStream]:
-    """Return texts whose label is the letter they repeat, with logits that say so: to train on, and to validate by."""
+def make_streams(folder: Path, *, batch_size: int = 8, pairs: bool = False) -> tuple[TextStream, TextStream]:
+    """Return texts whose label is the letter they repeat, with logits that say so: to train on, and to validate by.
+
+    Each text is cut into a pair of three and nine letters, if `pairs` are wanted.
+    """
     random = np.random.default_rng(0)
     streams = []
     for name, rows in (("train", 60), ("validation", 24)):
@@ -97,7 +103,10 @@ def make_streams(folder: Path, *, batch_size: int = 8) -> tuple[TextStream, Text
         letters = [list(part) for part in ("abcdefgh", "ijklmnop", "qrstuvwx")]
         texts = ["".join(random.choice(letters[label], 12)) for label in labels]
         logits = pa.array((4.0 * np.eye(3)[labels]).tolist(), pa.list_(pa.float32()))
-        pq.write_table(pa.table({"text": texts, "label": labels}), folder / f"{name}.parquet")
+        columns = {"text": texts, "label": labels}
+        if pairs:
+            columns |= {"text": [text[:3] for text in texts], "text_pair": [text[3:] for text in texts]}
+        pq.write_table(pa.table(columns), folder / f"{name}.parquet")
         pq.write_table(pa.table({"logits": logits}), folder / f"{name}-logits.parquet")
         shard = TextShard(texts=folder / f"{name}.parquet", logits=folder / f"{name}-logits.parquet")
         streams.append(TextStream([shard], batch_size=batch_size, seed=0 if name == "train" else None))

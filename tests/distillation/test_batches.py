@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
+import torch
 
 from hf_sparse.distillation.batches import BatchMaker, bag_numbers
 from hf_sparse.distillation.stream import TextBatch
-from tests.distillation.letters import LetterTokenizer
+from tests.distillation.letters import ROWS, LetterTokenizer
 
 
 def batch(texts: list[str], partners: list[str] | None) -> TextBatch:
@@ -31,6 +32,16 @@ def test_bags_of_pairs(overlap: bool, lengths: list[int]) -> None:
     assert found.lengths.tolist() == lengths
     assert found.num_in_batch == 2
     assert sorted(found.ids.tolist()) == sorted(ord(letter) % 49 + 1 for letter in "abccbdx")
+
+
+def test_words_that_only_one_side_has_are_further_bags() -> None:
+    letters = torch.zeros(ROWS, dtype=torch.uint8)
+    letters[[ord(letter) % (ROWS - 1) + 1 for letter in "abx"]] = 1
+    found = maker(overlap=True, is_word=letters)(batch(["abc", ""], ["cbd", "x"]))
+    assert found.lengths.tolist() == [1, 1, 4, 0, 1, 0, 1, 1]
+    assert found.words is not None
+    assert found.words.tolist() == [1, 0, 0, 1]
+    assert found.ids.tolist()[-2:] == [ord(letter) % (ROWS - 1) + 1 for letter in "ax"]
 
 
 def test_what_is_dropped_from_one_side_is_shared_all_the_same() -> None:

@@ -13,6 +13,7 @@ import torch
 
 from hf_sparse.distillation.exchange import Exchange, Traffic, column_ranges, table_mode
 from hf_sparse.student import SparseNgramForSequenceClassification
+from tests.conftest import PAIR_SHAPES
 
 ROOT = Path(__file__).parents[2]
 RECIPE = {"epochs": 3, "ngram_dropout": 0.3, "max_grad_norm": 0.5, "lr": 0.1, "head_lr": 0.02}
@@ -23,7 +24,8 @@ Found = dict[str, dict[str, Any]]
 
 def case(mode: str = "split", *, batch_size: int = 8, folder: str | None = None, **changes: Any) -> dict[str, Any]:
     """Return a training; 60 texts leave a last batch of 4, which is less than a text for each part of a process."""
-    shape = {name: changes.pop(name) for name in ("pooling", "block_rows", "embedding_size") if name in changes}
+    names = ("pooling", "block_rows", "embedding_size", "sentence_pairs", "pair_bags", "alignment_size")
+    shape = {name: changes.pop(name) for name in names if name in changes}
     stop_after = changes.pop("stop_after", None)
     found = {"mode": mode, "batch_size": batch_size, "student": shape, "recipe": RECIPE | changes}
     return found | ({"folder": folder} if folder else {}) | ({"stop_after": stop_after} if stop_after else {})
@@ -72,6 +74,9 @@ SHAPES: dict[str, dict[str, Any]] = {
     "adam": {"optimizer": "lazy_adam", "lr": 0.02, "block_rows": 23},
     "five": {"embedding_size": 5},
     "subwords": {"subwords": True, "averages": True, "block_rows": 17},
+    "pairs": PAIR_SHAPES["overlap"],
+    "aligned": {"subwords": True, **PAIR_SHAPES["aligned"]},
+    "aligned sums": {"pooling": "sum", **PAIR_SHAPES["aligned"]},
     "subwords of adam": {"subwords": True, "optimizer": "lazy_adam", "lr": 0.02, "pooling": "sum"},
 }
 

@@ -17,6 +17,7 @@ from hf_sparse.distillation.batches import StudentBatch
 from hf_sparse.distillation.stream import TextStream
 from hf_sparse.distillation.student_step import StudentStep
 from hf_sparse.student import SparseNgramForSequenceClassification
+from tests.conftest import PAIR_SHAPES
 from tests.distillation.letters import ROWS, make_model, make_spellings, make_streams, make_trainer
 
 
@@ -70,7 +71,7 @@ class _Shared:
             self._parts.grad = None
 
 
-SHAPES = [{}, {"block_rows": 17}, *({"sentence_pairs": True, "pair_bags": bags} for bags in ("sides", "overlap"))]
+SHAPES = [{}, {"block_rows": 17}, *PAIR_SHAPES.values()]
 
 
 @pytest.mark.parametrize("subwords", [False, True])
@@ -87,8 +88,8 @@ def test_steps_equal_plain_autograd(tmp_path: Path, pooling: str, shape: dict[st
     square_sums = [torch.zeros(len(block)) for block in table]
     for seed in range(4):
         batch = make_batch(seed, num_texts=2 if "sentence_pairs" in shape else 4)
-        ids, lengths = oracle.model.split_bags(batch.ids, batch.lengths)
-        trainer._step.take([replace(batch, ids=ids, lengths=lengths)], lr_scale=1.0)
+        bags = oracle.model.split_bags(batch.ids, batch.lengths)
+        trainer._step.take([replace(batch, **bags._asdict())], lr_scale=1.0)
         oracle.zero_grad()
         assert batch.logits is not None
         with nullcontext() if shared is None else shared.added():

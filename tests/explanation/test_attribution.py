@@ -13,7 +13,7 @@ from hf_sparse.explanation import Explainer, explain, format_explanations
 from hf_sparse.explanation.attribution import attribute
 from hf_sparse.runtime import NgramClassifier
 from hf_sparse.student import SparseNgramTextClassificationPipeline, SparseNgramTokenizer
-from tests.conftest import LABELS, ModelFactory
+from tests.conftest import LABELS, PAIR_SHAPES, ModelFactory
 
 TEXTS = ("the film was good and the film was bad !", "good", "", "a bad bad bad film", "nothing known")
 
@@ -67,9 +67,9 @@ def test_packed_and_folded_students(make_model: ModelFactory, tokenizer: SparseN
         assert found.residuals.abs().max() < 0.02
 
 
-@pytest.mark.parametrize("pair_bags", ["sides", "overlap"])
-def test_pairs(make_model: ModelFactory, tokenizer: SparseNgramTokenizer, pair_bags: str) -> None:
-    model = make_model(sentence_pairs=True, pair_bags=pair_bags)
+@pytest.mark.parametrize("kind", PAIR_SHAPES)
+def test_pairs(make_model: ModelFactory, tokenizer: SparseNgramTokenizer, kind: str) -> None:
+    model = make_model(**PAIR_SHAPES[kind])
     ids, lengths = flat(tokenizer, TEXTS, list(reversed(TEXTS)))
     found = attribute(model, ids, lengths, labels=[0], steps=512)
     assert found.logits.shape == (len(TEXTS), 1)
@@ -190,12 +190,12 @@ def test_a_word_that_both_texts_share_counts_alike_in_both(
     assert own + other == pytest.approx(sum(item.contribution for item in found.ngrams), abs=1e-6)
 
 
-@pytest.mark.parametrize("pair_bags", ["sides", "overlap"])
+@pytest.mark.parametrize("kind", PAIR_SHAPES)
 def test_pairs_are_explained(
-    tmp_path: Any, make_model: ModelFactory, tokenizer: SparseNgramTokenizer, pair_bags: str
+    tmp_path: Any, make_model: ModelFactory, tokenizer: SparseNgramTokenizer, kind: str
 ) -> None:
     folder = tmp_path / "pairs"
-    model = make_model(sentence_pairs=True, pair_bags=pair_bags)
+    model = make_model(**PAIR_SHAPES[kind])
     SparseNgramTextClassificationPipeline(model=model, tokenizer=tokenizer, device="cpu").save_pretrained(folder)
     explainer = Explainer(folder)
     found = explainer.explain("a good film", "bad !")

@@ -18,7 +18,7 @@ from hf_sparse.compression import compress
 from hf_sparse.export import OnnxClassifier, export
 from hf_sparse.runtime import NgramClassifier
 from hf_sparse.student import SparseNgramForSequenceClassification, SparseNgramTokenizer
-from tests.conftest import ModelFactory
+from tests.conftest import PAIR_SHAPES, ModelFactory
 
 TEXTS = ["a good film", "", "not a good film , not at all !", "unknownword", "the film was good " * 20, "中文 film"]
 KINDS: list[dict[str, Any]] = [
@@ -35,6 +35,8 @@ KINDS: list[dict[str, Any]] = [
     {"sentence_pairs": True, "pair_bags": "overlap"},
     {"sentence_pairs": True, "pair_bags": "overlap", "pooling": "max"},
     {"sentence_pairs": True, "pair_bags": "overlap", "pooling": "attentive"},
+    PAIR_SHAPES["aligned"],
+    PAIR_SHAPES["aligned"] | {"pooling": "max", "block_rows": 90},
 ]
 
 

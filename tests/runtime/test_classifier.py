@@ -24,6 +24,7 @@ from hf_sparse.runtime.weights import map_file, map_weights
 from hf_sparse.student import SparseNgramConfig, SparseNgramForSequenceClassification, SparseNgramTokenizer
 from hf_sparse.student.vocabulary_sparse_ngram import NgramVocabulary
 from hf_sparse.vocabulary import count_ngrams
+from tests.conftest import PAIR_SHAPES
 from tests.texts import ANY_TEXT
 
 TEXTS = ["the film was good", "a bad , bad film !", "", "unknown", "the the the film and a good bad film", "Fin É…"]
@@ -41,6 +42,8 @@ def save_student(folder: Path, word_rule: str = "words", **settings: Any) -> Spa
         **{"embedding_size": 12, "num_labels": 3, **settings},
     )
     model = SparseNgramForSequenceClassification(config).eval()
+    if model.model.alignment is not None:
+        model.model.alignment.is_word.copy_(torch.from_numpy(vocabulary.is_word))
     model.save_pretrained(folder)
     SparseNgramTokenizer(vocabulary=vocabulary).save_pretrained(folder)
     return model
@@ -131,9 +134,9 @@ def _rows(dtype: str, width: int, generator: np.random.Generator) -> tuple[np.nd
 
 @pytest.mark.parametrize("word_rule", ["words", "sklearn"])
 @pytest.mark.parametrize("pooling", MODES)
-@pytest.mark.parametrize("pair_bags", ["sides", "overlap"])
-def test_pairs(tmp_path: Path, pair_bags: str, pooling: str, word_rule: str) -> None:
-    save_student(tmp_path, word_rule, sentence_pairs=True, pair_bags=pair_bags, pooling=pooling)
+@pytest.mark.parametrize("kind", PAIR_SHAPES)
+def test_pairs(tmp_path: Path, kind: str, pooling: str, word_rule: str) -> None:
+    save_student(tmp_path, word_rule, pooling=pooling, **PAIR_SHAPES[kind])
     classifier = NgramClassifier.from_pretrained(tmp_path)
     partners = TEXTS[::-1]
     expected = torch_logits(tmp_path, TEXTS, partners)

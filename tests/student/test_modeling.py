@@ -17,6 +17,7 @@ from hf_sparse.student import (
     SparseNgramModel,
     SparseNgramTokenizer,
 )
+from tests.conftest import PAIR_SHAPES
 
 ModelFactory = Callable[..., SparseNgramForSequenceClassification]
 POOLINGS = ("mean", "sum", "max", "attentive")
@@ -42,6 +43,29 @@ def three_bags(first: list[int], second: list[int]) -> list[list[int]]:
     shared = set(first) & set(second)
     only = [[row for row in side if row not in shared] for side in (first, second)]
     return [*only, [row for row in first + second if row in shared]]
+
+
+def align(model: SparseNgramForSequenceClassification, bags: list[list[int]], vectors: list[Tensor]) -> None:
+    """Put the comparisons of words in the place of the last columns of the bags of what one text has."""
+    alignment, size = model.model.alignment, model.config.alignment_size
+    if alignment is None:
+        return
+    table = torch.cat(list(model.model.table.blocks))[:, -size:]
+    for index in range(len(bags)):
+        if index % 3 == 2:
+            continue
+        own, other = (
+            table[[row for row in bag if alignment.is_word[row]]]
+            for bag in (bags[index], bags[index // 3 * 3 + 1 - index % 3])
+        )
+        compared = [table.new_zeros(size)]
+        for row in own:
+            found = table.new_zeros(size)
+            if len(other):
+                found = (3.0 * other @ row).softmax(0) @ other
+            features = torch.cat([row, found, row * found, (row - found).abs()])
+            compared.append(torch.relu(alignment.compare.weight @ features + alignment.compare.bias))
+        vectors[index] = torch.cat([vectors[index][:-size], torch.stack(compared).amax(0)])
 
 
 def oracle(model: SparseNgramForSequenceClassification, bags: list[list[int]]) -> Tensor:
@@ -73,6 +97,7 @@ def oracle(model: SparseNgramForSequenceClassification, bags: list[list[int]]) -
     if overlap and config.pooling in ("mean", "attentive"):
         totals = [max(1, sum(map(len, bags[first : first + 3]))) for first in range(0, len(bags), 3)]
         vectors = [vector * (len(bags[index]) / totals[index // 3]) for index, vector in enumerate(vectors)]
+    align(model, bags, vectors)
     if config.sentence_pairs:
         num_bags = 3 if overlap else 2
         pairs = zip(*(vectors[index::num_bags] for index in range(num_bags)), strict=True)
@@ -129,20 +154,45 @@ def test_gradients_are_the_oracles_and_padding_gets_none(
     assert gradients["model.table.blocks.0"][0].abs().sum() == 0
 
 
-@pytest.mark.parametrize("pair_bags", ["sides", "overlap"])
+@pytest.mark.parametrize("kind", PAIR_SHAPES)
 @pytest.mark.parametrize("pooling", POOLINGS)
 @pytest.mark.parametrize(("hidden_sizes", "activation"), [([], "relu"), ([5, 7], "tanh")])
 def test_pairs_are_compared(
-    make_model: ModelFactory, pooling: str, hidden_sizes: list[int], activation: str, pair_bags: str
+    make_model: ModelFactory, pooling: str, hidden_sizes: list[int], activation: str, kind: str
 ) -> None:
     shape = {"pooling": pooling, "hidden_sizes": hidden_sizes, "activation": activation}
-    model = make_model(**shape, sentence_pairs=True, pair_bags=pair_bags)
+    model = make_model(**shape, **PAIR_SHAPES[kind])
     bags = [[5, 6], [7], [8, 9, 10], [], [], [4], [7, 5, 6, 5], [5, 9, 7]]
     expected = oracle(model, bags)
     assert close(model(**flat(bags)).logits, expected)
     rows = padded([first + second for first, second in zip(bags[0::2], bags[1::2], strict=True)])
     sides = torch.tensor([[0, 0, 1, 0, 0, 0, 0], [0] * 7, [1, 0, 0, 0, 0, 0, 0], [0, 0, 0, 0, 1, 1, 1]])
     assert close(model(**rows, token_type_ids=sides).logits, expected)
+
+
+@pytest.mark.parametrize("pooling", POOLINGS)
+def test_gradients_of_aligned_pairs_are_the_oracles(make_model: ModelFactory, pooling: str) -> None:
+    model = make_model(pooling=pooling, **PAIR_SHAPES["aligned"])
+    bags = [[5, 6], [7], [8, 9, 10], [], [], [4], [7, 5, 6, 5], [5, 9, 7]]
+    model(**flat(bags)).logits.square().sum().backward()
+    gradients = {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
+    model.zero_grad()
+    oracle(model, bags).square().sum().backward()
+    for name, parameter in model.named_parameters():
+        assert close(gradients[name], parameter.grad, 2e-5), name
+    assert gradients["model.alignment.compare.weight"].abs().sum() > 0
+
+
+@pytest.mark.parametrize("word", [5, 200])
+def test_only_single_words_are_aligned(make_model: ModelFactory, word: int) -> None:
+    model = make_model(**PAIR_SHAPES["aligned"])
+    assert model.model.alignment is not None
+    marks = model.model.alignment.is_word
+    assert marks.sum() == 8
+    with torch.no_grad():
+        model.model.table.blocks[0][word, :-3] = 0
+    pooled = model.pool(**flat([[word], [6]]))
+    assert bool(pooled[0].any()) == (word == 5)
 
 
 def test_a_padded_batch_without_token_types_has_empty_partners(make_model: ModelFactory) -> None:
