@@ -1,13 +1,15 @@
 """The words of a command as its parser wants them, from the spellings that people use.
 
-`--create-pr` is `--create_pr`, an option that is true or false needs no value, and what is given by place may stand
-behind options.
+`--create-pr` is `--create_pr`, an option that is true or false needs no value, what is given by place may stand behind
+options, and a list may be given one value at a time.
 """
 
 import dataclasses
+import json
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, get_args, get_type_hints
+from types import UnionType
+from typing import Any, Final, Union, get_args, get_origin, get_type_hints
 
 # Words after an option that is true or false which belong to it; YAML's.
 _TRUTHS: Final = ("true", "false", "yes", "no")
@@ -40,6 +42,7 @@ def spell_out(words: Sequence[str], types: Mapping[str, Any], *, by_place: Seque
     """
     options: list[str] = []
     places: list[str] = []
+    lists: dict[str, list[str]] = {}
     rest = deque(words)
     while rest:
         word = rest.popleft()
@@ -56,7 +59,12 @@ def spell_out(words: Sequence[str], types: Mapping[str, Any], *, by_place: Seque
                 equals, value = "=", rest.popleft()
             elif _is_switch(kind):
                 equals, value = "=", "true"
-        options.append(f"{option}{equals}{value}")
+        item = _item(kind)
+        if equals and item is not None and value != "null" and not value.startswith("["):
+            lists.setdefault(option, []).append(value if item in (int, float) else json.dumps(value))
+        else:
+            options.append(f"{option}{equals}{value}")
+    options += (f"{option}=[{', '.join(values)}]" for option, values in lists.items())
     named = [f"--{name}={word}" for name, word in zip(by_place, places, strict=False) if name]
     left = [word for index, word in enumerate(places) if index >= len(by_place) or not by_place[index]]
     return [*options, *named, *left]
@@ -71,3 +79,9 @@ def _is_value(word: str, kind: Any) -> bool:
 
 def _is_switch(kind: Any) -> bool:
     return kind is bool or bool in get_args(kind)
+
+
+def _item(kind: Any) -> Any:
+    """Return what the lists hold that an option takes; None if it takes none."""
+    kinds = get_args(kind) if get_origin(kind) in (UnionType, Union) else (kind,)
+    return None if str in kinds else next((get_args(each)[0] for each in kinds if get_origin(each) is list), None)

@@ -26,6 +26,10 @@ def command(folder: str, *, create_pr: bool = False, push_space: bool | str = Fa
     """Do something."""
 
 
+def listing(names: list[str] | None = None, *, sizes: list[int] | None = None, quiet: bool = False) -> None:
+    """Do something with lists."""
+
+
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
@@ -49,6 +53,13 @@ def command(folder: str, *, create_pr: bool = False, push_space: bool | str = Fa
 )
 def test_spelling(words: str, expected: str) -> None:
     assert spell_out(words.split(), option_types(command)) == expected.split()
+
+
+def test_lists_may_be_given_one_value_at_a_time() -> None:
+    words = ["--names", "a=[1, 2]", "--sizes=3", "--names", "b", "--quiet", "no"]
+    assert spell_out(words, option_types(listing)) == ["--quiet=no", '--names=["a=[1, 2]", "b"]', "--sizes=[3]"]
+    whole = ["--names=[a]", "--sizes=null"]
+    assert spell_out(whole, option_types(listing)) == whole
 
 
 def test_values_with_signs_and_spaces() -> None:

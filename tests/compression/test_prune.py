@@ -21,6 +21,7 @@ from hf_sparse.compression.prune import (
 from hf_sparse.student import SparseNgramConfig, SparseNgramForSequenceClassification, SparseNgramTokenizer
 from hf_sparse.student.vocabulary_sparse_ngram import NgramVocabulary
 from hf_sparse.vocabulary import count_ngrams
+from tests.conftest import PAIR_SHAPES
 
 WORDS = ["the", "film", "was", "good", "bad", "!", "a", "not"]
 CORPUS = ["the film was good", "the film was not good !", "a bad film", "a bad , bad film !", "good good film"] * 2
@@ -32,7 +33,10 @@ def new_student(**changes: Any) -> SparseNgramForSequenceClassification:
     torch.manual_seed(0)
     sizes = {"vocab_size": VOCABULARY.num_rows, "embedding_size": 8, "hidden_sizes": [6], "initializer_range": 1.0}
     sizes |= {"vocabulary_sha256": VOCABULARY.sha256, "num_labels": 3}
-    return SparseNgramForSequenceClassification(SparseNgramConfig(**(sizes | changes))).eval()
+    model = SparseNgramForSequenceClassification(SparseNgramConfig(**(sizes | changes))).eval()
+    if model.model.alignment is not None:
+        model.model.alignment.is_word.copy_(torch.from_numpy(VOCABULARY.is_word))
+    return model
 
 
 @settings(max_examples=60, deadline=None)
@@ -61,7 +65,16 @@ def test_pruned_vocabulary_finds_what_is_kept(kept: set[int], texts: list[str], 
 
 @pytest.mark.parametrize("by", ["frequency", "norm"])
 @pytest.mark.parametrize(
-    "changes", [{}, {"block_rows": 7}, {"pooling": "sum"}, {"pooling": "max"}, {"hidden_sizes": []}]
+    "changes",
+    [
+        {},
+        {"block_rows": 7},
+        {"pooling": "sum"},
+        {"pooling": "max"},
+        {"hidden_sizes": []},
+        PAIR_SHAPES["overlap"],
+        PAIR_SHAPES["aligned"],
+    ],
 )
 def test_pruned_student_is_the_student_on_what_is_kept(by: Any, changes: dict[str, Any]) -> None:
     model = new_student(**changes)
@@ -71,6 +84,7 @@ def test_pruned_student_is_the_student_on_what_is_kept(by: Any, changes: dict[st
     assert pruned.config.vocab_size == 21 == vocabulary.num_rows
     assert pruned.config.vocabulary_sha256 == vocabulary.sha256
     texts = [*CORPUS, "", "film film"]
+    texts = texts[: len(texts) // 2 * 2]
     whole = SparseNgramTokenizer(vocabulary=VOCABULARY).extract(texts)
     small = SparseNgramTokenizer(vocabulary=vocabulary).extract(texts)
     is_kept = np.isin(whole.ids, list(kept))

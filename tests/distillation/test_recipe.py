@@ -66,6 +66,22 @@ def test_ngram_dropout_follows_the_pooling(pooling: Any, distilled: float) -> No
     assert make_recipe(student=StudentRecipe(pooling=pooling), distil=given).distil.ngram_dropout == 0.2
 
 
+@pytest.mark.parametrize(
+    ("settings", "columns"),
+    [({}, 64), ({"embedding_size": 64}, 16), ({"embedding_size": 3}, 0), ({"alignment_size": 10}, 10),
+     ({"alignment_size": 0}, 0), ({"pair_bags": "sides"}, 0)],
+)  # fmt: skip
+def test_columns_that_align_pairs(settings: dict[str, Any], columns: int) -> None:
+    assert StudentRecipe(**settings).columns_to_align == columns
+
+
+def test_alignments_that_cannot_be() -> None:
+    with pytest.raises(ValueError, match=r"student\.alignment_size is 64, but must be at least 0 and at most 63"):
+        StudentRecipe(embedding_size=64, alignment_size=64)
+    with pytest.raises(ValueError, match=r"student\.pair_bags is sides, where nothing is aligned"):
+        StudentRecipe(pair_bags="sides", alignment_size=8)
+
+
 @pytest.mark.parametrize(("name", "value"), [("lr", 0), ("weight_decay", -1), ("warmup_ratio", 2)])
 def test_numbers_of_the_teacher(name: str, value: float) -> None:
     with pytest.raises(ValueError, match=rf"^teacher\.{name} is {value}"):

@@ -48,6 +48,15 @@ dataset_info:
           '2': music
 ---
 """
+# What it also writes: how many rows each split has.
+SIZES = """---
+dataset_info:
+  splits:
+  - {name: train, num_bytes: 900, num_examples: 4000}
+  - {name: test, num_bytes: 900, num_examples: 500}
+  - {name: unsupervised, num_bytes: 900, num_examples: 70000}
+---
+"""
 
 
 @pytest.fixture(scope="module")
@@ -66,19 +75,31 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
     make_encoder(root / "models" / "org" / "encoder")
     named = shutil.copytree(folder, root / "datasets" / "org" / "named")
     (named / "README.md").write_text(CLASSES, encoding="utf-8")
+    sized = shutil.copytree(folder, root / "datasets" / "org" / "sized")
+    (sized / "README.md").write_text(SIZES, encoding="utf-8")
     with serve(root) as served:
         yield served
 
 
 def distil(hub: Hub, folder: Path, *arguments: str, **recipe: str) -> subprocess.CompletedProcess[str]:
     """Run the real command as a user of that Hub."""
+    path = write_recipe(folder, **recipe)
+    script = str(ROOT / "recipes" / "distill.py")
+    return run(hub, folder, script, "--config", str(path), "--output_dir", str(folder / "run"), *arguments)
+
+
+def write_recipe(folder: Path, **recipe: str) -> Path:
+    """Write the recipe, of the data set org/texts if no other is given."""
     path = folder / "recipe.yaml"
     path.write_text(RECIPE.format(**({"streaming": "false", "dataset": "org/texts"} | recipe)), encoding="utf-8")
+    return path
+
+
+def run(hub: Hub, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run Python as a user of that Hub."""
     variables = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "TRANSFORMERS_"))}
     variables |= environment(hub, folder / "home")
-    command = [sys.executable, str(ROOT / "recipes" / "distill.py"), "--config", str(path)]
-    command += ["--output_dir", str(folder / "run"), *arguments]
-    return subprocess.run(command, env=variables, **OUTPUT)
+    return subprocess.run([sys.executable, *arguments], env=variables, **OUTPUT)
 
 
 @pytest.mark.parametrize("streaming", ["true", "false"])
@@ -179,6 +200,21 @@ def test_new_commit_of_a_data_set_is_read_anew(hub: Hub, tmp_path: Path) -> None
     repo = hub.repo("org/texts", "datasets")
     repo.commit(dict(repo.history()[0].files), title="another")
     assert "there already" not in texts()
+
+
+def test_plan_asks_the_hub_how_many_rows_a_split_has(hub: Hub, tmp_path: Path) -> None:
+    def plan(dataset: str) -> subprocess.CompletedProcess[str]:
+        path = write_recipe(tmp_path, dataset=dataset)
+        path.write_text(path.read_text(encoding="utf-8") + f"output_dir: {tmp_path / 'run'}\n", encoding="utf-8")
+        known = ("--words_per_text", "20", "--teacher_parameters", "1e6", "--format", "json")
+        return run(hub, tmp_path, "-m", "hf_sparse", "plan", str(path), *known)
+
+    done = plan("org/sized")
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert json.loads(done.stdout)["texts"] == 4000 + 70000 + 500
+    unknown = plan("org/texts")
+    assert unknown.returncode == 2
+    assert "data.train ('org/texts') has is not known before it is read; set data.train.limit" in unknown.stderr
 
 
 def test_class_names_of_a_hub_data_set(hub: Hub, tmp_path: Path) -> None:

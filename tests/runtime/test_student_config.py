@@ -38,6 +38,8 @@ def student(student_folder: Path, tmp_path: Path) -> Path:
         ({"activation": "exec"}, "activation"),
         ({"sentence_pairs": 1}, "sentence_pairs"),
         ({"pair_bags": "none"}, "pair_bags"),
+        ({"alignment_size": -1}, "alignment_size"),
+        ({"alignment_size": 0.5}, "alignment_size"),
         ({"folded": "both"}, "folded"),
         ({"id2label": {"0": "a"}}, "names 1 labels"),
         ({"id2label": {"x": "a", "y": "b", "z": "c"}}, "id2label"),

@@ -12,6 +12,7 @@ import torch
 from transformers import AutoModel, AutoModelForSequenceClassification
 
 from hf_sparse.student import SparseNgramConfig, SparseNgramForSequenceClassification
+from tests.conftest import PAIR_SHAPES
 
 ModelFactory = Callable[..., SparseNgramForSequenceClassification]
 POOLINGS = ("mean", "sum", "max", "attentive")
@@ -87,6 +88,15 @@ def test_packed_tables_give_what_the_oracle_gives(
         for ids_dtype in (torch.int32, torch.int64):
             logits = model(**batch_of(bags, ids_dtype)).logits
             torch.testing.assert_close(logits, expected[len(bags)], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("pooling", POOLINGS)
+def test_packed_rows_of_aligned_pairs(make_model: ModelFactory, table_dtype: str, pooling: str) -> None:
+    shape = PAIR_SHAPES["aligned"] | {"pooling": pooling, "embedding_size": 10}
+    model = make_model(**shape, table_dtype=table_dtype)
+    fill_packed(model)
+    found, expected = (each(**batch_of(BAGS)).logits for each in (model, float_twin(model)))
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("pooling", ["mean", "sum"])

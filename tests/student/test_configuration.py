@@ -53,6 +53,12 @@ def test_a_saved_config_comes_back_equal(tmp_path: Path) -> None:
         ({"ngram_dropout": 1.0}, "ngram_dropout is 1.0"),
         ({"hidden_dropout": -0.1}, "hidden_dropout is -0.1"),
         ({"initializer_range": -1.0}, "initializer_range is -1.0"),
+        (
+            {"alignment_size": 8, "embedding_size": 8},
+            "alignment_size is 8, but must be a whole number from 0 to below",
+        ),
+        ({"alignment_size": 2}, "alignment_size is 2, but words are aligned of sentence pairs"),
+        ({"alignment_size": 2, "sentence_pairs": True}, "pair_bags to 'overlap', or alignment_size to 0"),
         ({"pad_token_id": 1}, "pad_token_id is 1"),
         ({"calibration_temperature": 0.0}, "calibration_temperature is 0.0, but must be a finite number above 0"),
         ({"calibration_temperature": float("inf")}, "calibration_temperature is inf"),
