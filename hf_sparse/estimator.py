@@ -201,10 +201,15 @@ class SparseNgramClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mis
                 target.write_bytes(content)
             else:
                 shutil.move(content, target)
+        self._load()
+
+    def _load(self) -> None:
         self.student_ = NgramClassifier.from_pretrained(self._folder.name, num_threads=self.num_threads)
 
     def _logits(self, X: Iterable[str]) -> Logits:  # noqa: N803
         check_is_fitted(self)
+        if self.student_.num_threads != self.num_threads:  # set since
+            self._load()
         columns = [self.student_.labels.index(str(label)) for label in self.classes_.tolist()]
         logits: Logits = self.student_.predict_logits(_texts(X))[:, columns]
         return logits

@@ -48,6 +48,12 @@ def test_learns_without_a_teacher(fitted: SparseNgramClassifier) -> None:
     assert fitted.decision_function(TEST_TEXTS).shape == (60, 3)
 
 
+def test_number_of_threads_may_change_after_fit(fitted: SparseNgramClassifier) -> None:
+    more = copy.deepcopy(fitted).set_params(num_threads=2)
+    assert more.predict_proba(TEST_TEXTS) == pytest.approx(fitted.predict_proba(TEST_TEXTS), abs=1e-6)
+    assert (more.student_.num_threads, fitted.student_.num_threads) == (2, 1)
+
+
 def test_same_seed_same_student(fitted: SparseNgramClassifier) -> None:
     again = make().fit(TEXTS, LABELS)
     assert (again.predict_proba(TEST_TEXTS) == fitted.predict_proba(TEST_TEXTS)).all()
