@@ -9,6 +9,7 @@ from hf_sparse.distillation.recipe import Recipe, TrainingRecipe
 from hf_sparse.distillation.recipe_checks import has_training
 from hf_sparse.planning.corpus import CorpusSize, distinct_rows, ngrams_per_word
 from hf_sparse.planning.hardware import Hardware
+from hf_sparse.student.pairs_sparse_ngram import NUM_FEATURES
 
 _FLOAT: Final = 4
 # Python, torch, transformers and a window of texts.
@@ -76,12 +77,16 @@ class Shape:
         mode = table_mode(student.embedding_size, processes, linear=linear, wanted=recipe.table)
         is_split = mode == "split" and processes > 1
         widest = max(stop - start for start, stop in column_ranges(student.embedding_size, processes))
-        widths = [student.embedding_size, *(student.hidden_sizes or [student.embedding_size]), num_labels]
+        hidden = [student.embedding_size] if student.hidden_sizes is None else student.hidden_sizes
+        is_of_pairs = any(source.text_pair_column is not None for source in recipe.data.text_sets().values())
+        features = NUM_FEATURES[student.pair_bags] if is_of_pairs else 1
+        widths = [features * student.embedding_size, *hidden, num_labels]
+        aligned = student.columns_to_align if is_of_pairs else 0
         return cls(
             num_ngrams=recipe.vocabulary.num_ngrams,
             width=student.embedding_size,
             columns=widest if is_split else student.embedding_size,
-            head=sum((wide + 1) * narrow for wide, narrow in pairwise(widths)),
+            head=sum((wide + 1) * narrow for wide, narrow in pairwise(widths)) + (4 * aligned + 1) * aligned,
             processes=processes,
             is_split=is_split,
             subwords=student.subwords,

@@ -46,6 +46,18 @@ def write(content: dict[str, Any], folder: Path) -> str:
     return str(path)
 
 
+@pytest.mark.parametrize("shape", [{}, {"pair_bags": "sides"}, {"alignment_size": 0}, {"hidden_sizes": []}], ids=str)
+def test_parameters_of_students_of_pairs(recipe: dict[str, Any], tmp_path: Path, shape: dict[str, Any]) -> None:
+    for source in (recipe["data"]["train"], *recipe["data"]["corpus"], recipe["data"]["test"]):
+        source["text_pair_column"] = "text"
+    recipe["student"] |= shape
+    found = plan(write(recipe, tmp_path), teacher_parameters=1e6)
+    settings = {"hidden_sizes": [8, 6], "pair_bags": "overlap"} | shape
+    settings.setdefault("alignment_size", 10 if settings["pair_bags"] == "overlap" else 0)
+    config = SparseNgramConfig(vocab_size=1001, embedding_size=40, sentence_pairs=True, num_labels=3, **settings)
+    assert found["parameters"] == new_student(config, seed=0).num_parameters()
+
+
 def test_counts_are_those_of_a_run(recipe: dict[str, Any], tmp_path: Path) -> None:
     found = plan(write(recipe, tmp_path), teacher_parameters=1e6)
     config = SparseNgramConfig(vocab_size=1001, embedding_size=40, hidden_sizes=[8, 6], num_labels=3)
