@@ -101,40 +101,74 @@ def with_words(ids: Ids, lengths: Offsets, is_word: Bytes) -> tuple[Ids, Offsets
 
 
 @jit_sums
-def attend(rows: Floats, words: Offsets) -> Floats:
-    """Return what each word finds in the other text of its pair: a mean by the softmax of products.
+def _attend(rows: Floats, word: int, first: int, last: int, scores: Floats, found: Floats) -> None:
+    """Write what a word finds among others: their mean, weighed by the softmax of products; zeros without any.
+
+    Args:
+        rows: Rows of words (M, A).
+        word: Which one looks.
+        first: The first of those that it looks at.
+        last: Behind the last one.
+        scores: Room for as many.
+        found: The mean (A,).
+    """
+    found[:] = 0
+    highest = np.float32(-np.inf)
+    for other in range(first, last):
+        product = np.float32(0)
+        for column in range(rows.shape[1]):
+            product += rows[word, column] * rows[other, column]
+        scores[other - first] = product * SHARPNESS
+        highest = max(highest, scores[other - first])
+    total = np.float32(0)
+    for other in range(last - first):
+        scores[other] = np.exp(scores[other] - highest)
+        total += scores[other]
+    for other in range(first, last):
+        weight = scores[other - first] / total
+        for column in range(rows.shape[1]):
+            found[column] += weight * rows[other, column]
+
+
+@jit_sums
+def align(rows: Floats, words: Offsets, weight: Floats, bias: Floats) -> Floats:
+    """Compare each word with what it finds in the other text of its pair.
 
     Args:
         rows: Rows of words (M, A), grouped by side.
         words: How many each side has (2B,), the sides interleaved.
+        weight: Of the comparison (A, 4A).
+        bias: Of the comparison (A,).
 
     Returns:
-        Means (M, A); zeros where the other side has no words.
+        The maximum (2B, A) over the words of each side; zeros for a side without words.
     """
-    found = np.zeros_like(rows)
+    width = rows.shape[1]
+    best = np.zeros((words.size, width), np.float32)
     scores = np.empty(words.max() if words.size else 0, np.float32)
+    features = np.empty(4 * width, np.float32)
     start = 0
-    for side in range(words.size):
-        num_own, num_other = words[side], words[side + 1 - 2 * (side % 2)]
-        first = start + num_own if side % 2 == 0 else start - num_other
-        for own in range(start, start + num_own):
-            highest = np.float32(-np.inf)
-            for other in range(num_other):
-                product = np.float32(0)
-                for column in range(rows.shape[1]):
-                    product += rows[own, column] * rows[first + other, column]
-                scores[other] = product * SHARPNESS
-                highest = max(highest, scores[other])
-            total = np.float32(0)
-            for other in range(num_other):
-                scores[other] = np.exp(scores[other] - highest)
-                total += scores[other]
-            for other in range(num_other):
-                weight = scores[other] / total
-                for column in range(rows.shape[1]):
-                    found[own, column] += weight * rows[first + other, column]
-        start += num_own
-    return found
+    for pair in range(words.size // 2):
+        middle = start + words[2 * pair]
+        end = middle + words[2 * pair + 1]
+        for word in range(start, end):
+            is_first = word < middle
+            first, last = (middle, end) if is_first else (start, middle)
+            found = features[width : 2 * width]
+            _attend(rows, word, first, last, scores, found)
+            for column in range(width):
+                own = rows[word, column]
+                features[column] = own
+                features[2 * width + column] = own * found[column]
+                features[3 * width + column] = abs(own - found[column])
+            side = 2 * pair if is_first else 2 * pair + 1
+            for column in range(width):
+                compared = bias[column]
+                for place in range(4 * width):
+                    compared += weight[column, place] * features[place]
+                best[side, column] = max(best[side, column], compared)
+        start = end
+    return best
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,15 +224,7 @@ class Alignment:
         Returns:
             Comparisons (2B, A), the maximum over the words of each side; zeros for a side without words.
         """
-        own = np.ascontiguousarray(rows[:, -self.size :])
-        found = attend(own, words)
-        features = np.concatenate((own, found, own * found, np.abs(own - found)), axis=1)
-        compared = np.maximum(features @ self.weight.T + self.bias, 0)
-        best = np.zeros((words.size, self.size), np.float32)
-        has_words = words > 0
-        if len(compared):
-            best[has_words] = np.maximum.reduceat(compared, (np.cumsum(words) - words)[has_words], axis=0)
-        return best
+        return align(np.ascontiguousarray(rows[:, -self.size :]), words, self.weight, self.bias)
 
 
 def bag_shares(lengths: Offsets) -> Floats:
