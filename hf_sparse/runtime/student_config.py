@@ -8,7 +8,7 @@ from typing import Any, Final
 from hf_sparse.files import read_json
 
 CONFIG_FILE: Final = "config.json"
-_FORMAT_VERSION: Final = 1
+_FORMAT_VERSIONS: Final = (1, 2)
 
 
 def _is_count(value: object) -> bool:
@@ -66,10 +66,10 @@ def read_config(folder: Path) -> dict[str, Any]:
     config = read_json(path)
     if config.get("model_type") != "sparse_ngram":
         raise ValueError(f"{folder} holds a model of type {config.get('model_type')!r}, not a sparse_ngram student")
-    if config.get("format_version") != _FORMAT_VERSION:
+    if config.get("format_version") not in _FORMAT_VERSIONS:
         raise ValueError(
-            f"{folder} has format version {config.get('format_version')}, this runtime reads {_FORMAT_VERSION}: "
-            "install a newer hf-sparse"
+            f"{folder} has format version {config.get('format_version')}, this runtime reads up to "
+            f"{_FORMAT_VERSIONS[-1]}: install a newer hf-sparse"
         )
     missing = [name for name in _NEEDED if name not in config]
     if missing:

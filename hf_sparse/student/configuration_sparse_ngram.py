@@ -14,7 +14,8 @@ Folded = Literal["hidden", "classifier"]
 TABLE_DTYPES: tuple[TableDtype, ...] = ("float32", "float16", "bfloat16", "int8", "int4")
 
 MOST_BLOCKS = 65_536  # each is a tensor: a config that asks for millions would keep whoever loads it busy for hours
-FORMAT_VERSION = 1  # of the tensors and of their meaning; code that does not know a version must refuse it
+# Of the tensors and of their meaning; code that does not know a version must refuse it. 2 may align pairs.
+FORMAT_VERSIONS = (1, 2)
 
 
 class SparseNgramConfig(PreTrainedConfig):
@@ -51,7 +52,7 @@ class SparseNgramConfig(PreTrainedConfig):
             2017); `None` if none was fitted.
         label_thresholds: For each label of a multi-label task the probability, without the temperature, above which a
             text has it; `None` means 0.5 for all.
-        format_version: Version of the layout of the tensors.
+        format_version: Version of the layout of the tensors; at least 2 where words are aligned.
         pad_token_id: Always 0.
         **kwargs: What every configuration takes: `num_labels`, `id2label`, `problem_type`, ...
 
@@ -81,7 +82,7 @@ class SparseNgramConfig(PreTrainedConfig):
         folded: Folded | None = None,
         calibration_temperature: float | None = None,
         label_thresholds: list[float] | None = None,
-        format_version: int = FORMAT_VERSION,
+        format_version: int = 1,
         pad_token_id: int = 0,
         **kwargs: Any,
     ) -> None:
@@ -103,7 +104,7 @@ class SparseNgramConfig(PreTrainedConfig):
         self.folded = folded
         self.calibration_temperature = calibration_temperature
         self.label_thresholds = None if label_thresholds is None else list(label_thresholds)
-        self.format_version = format_version
+        self.format_version = 2 if alignment_size and format_version == 1 else format_version
         self._check()
         self._check_alignment()
         self._check_compression()
@@ -149,9 +150,9 @@ class SparseNgramConfig(PreTrainedConfig):
         _require(
             "folded", self.folded, self.folded in (None, "hidden", "classifier"), "'hidden', 'classifier' or null"
         )
-        if self.format_version != FORMAT_VERSION:
+        if self.format_version not in FORMAT_VERSIONS:
             raise ValueError(
-                f"format_version is {self.format_version}, but this code reads version {FORMAT_VERSION}; "
+                f"format_version is {self.format_version}, but this code reads up to {FORMAT_VERSIONS[-1]}; "
                 "load the model with the code of its own repository (trust_remote_code=True) or update hf-sparse"
             )
 

@@ -267,7 +267,7 @@ def test_shards(tmp_path: Path) -> None:
     ("change", "message"),
     [
         ({"model_type": "bert"}, "type 'bert'"),
-        ({"format_version": 2}, "format version 2"),
+        ({"format_version": 3}, "format version 3"),
         ({"table_dtype": "int3"}, "'int3'"),
         ({"table_dtype": "int8"}, "rows of 20 bytes"),
         ({"pooling": "attentive"}, "AutoModelForSequenceClassification"),

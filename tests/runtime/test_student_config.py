@@ -47,7 +47,7 @@ def student(student_folder: Path, tmp_path: Path) -> Path:
         ({"calibration_temperature": 0}, "calibration_temperature"),
         ({"calibration_temperature": math.inf}, "calibration_temperature"),
         ({"calibration_temperature": "1"}, "calibration_temperature"),
-        ({"format_version": 2}, "format version 2"),
+        ({"format_version": 3}, "format version 3"),
         ({"model_type": "bert"}, "'bert'"),
         ({"block_rows": None, "pooling": None}, "block_rows"),
     ],

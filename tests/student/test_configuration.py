@@ -14,6 +14,11 @@ def test_hidden_sizes_default_to_the_width_of_the_table() -> None:
     assert SparseNgramConfig(hidden_sizes=[]).hidden_sizes == []
 
 
+def test_older_code_refuses_students_that_align() -> None:
+    assert SparseNgramConfig().format_version == 1
+    assert SparseNgramConfig(sentence_pairs=True, pair_bags="overlap", alignment_size=8).format_version == 2
+
+
 def test_blocks_cover_the_rows_in_order() -> None:
     assert SparseNgramConfig(vocab_size=10, block_rows=4).block_sizes == [4, 4, 2]
     assert SparseNgramConfig(vocab_size=8, block_rows=4).block_sizes == [4, 4]
