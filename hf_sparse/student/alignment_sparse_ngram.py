@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from .configuration_sparse_ngram import SparseNgramConfig
 
-# By which products of rows are multiplied before the softmax. Rows begin small and learn in steps of 0.05: without it
-# every word would find the mean of the others for most of a training.
+# By which products of rows are multiplied before the softmax. Rows begin small, so that at first every word finds about
+# the mean of the others; larger products let it choose sooner. Not tuned.
 SHARPNESS = 3.0
 
 
