@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from .configuration_sparse_ngram import SparseNgramConfig
 
-# By which products of rows are multiplied before the softmax. Rows begin small, so that at first every word finds about
-# the mean of the others; larger products let it choose sooner. Not tuned.
+# By which products of rows are multiplied before the softmax. Rows begin small, so that at first every word finds
+# about the mean of the others; larger products let it choose sooner. Not tuned.
 SHARPNESS = 3.0
 
 
