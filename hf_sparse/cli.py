@@ -256,7 +256,8 @@ def _help() -> str:
             *lines,
             "",
             "hf-sparse COMMAND --help has the options of a command; --format json prints its result as JSON.",
-            "--create-pr is --create_pr, and an option that is true or false needs no value.",
+            "--create-pr is --create_pr, an option that is true or false needs no value, and a list may be given one",
+            "value at a time.",
         ]
     )
 

@@ -68,8 +68,7 @@ def make_model(vocabulary: NgramVocabulary) -> ModelFactory:
             defaults |= {"id2label": names, "label2id": {label: index for index, label in names.items()}}
         torch.manual_seed(0)
         model = SparseNgramForSequenceClassification(SparseNgramConfig(**(defaults | settings))).eval()
-        if model.model.alignment is not None:
-            model.model.alignment.is_word.copy_(torch.from_numpy(vocabulary.is_word))
+        model.model.mark_words(torch.from_numpy(vocabulary.is_word))
         return model
 
     return make

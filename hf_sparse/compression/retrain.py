@@ -88,7 +88,7 @@ def retrain(
         seed=0,
     )
     validation = _stream(held_out, batch_size=_EVALUATION_BATCH, seed=None)
-    make = BatchMaker(tokenizer=tokenizer, problem_type=problem_type, num_labels=student.num_labels)
+    make = BatchMaker.of(student, tokenizer=tokenizer, problem_type=problem_type)
     before = trainer.evaluate(
         [make(batch) for batch in validation.batches(first=0, stop=validation.batches_per_epoch)]
     )

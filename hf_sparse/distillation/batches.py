@@ -16,6 +16,7 @@ from hf_sparse.distillation.dropout import drop_ngrams
 from hf_sparse.distillation.losses import IGNORED_LABEL
 from hf_sparse.distillation.recipe_data import ProblemType
 from hf_sparse.distillation.stream import TextBatch
+from hf_sparse.student import SparseNgramForSequenceClassification
 from hf_sparse.student.alignment_sparse_ngram import Bags, with_words
 from hf_sparse.student.pairs_sparse_ngram import overlap_order
 
@@ -96,6 +97,26 @@ class BatchMaker:
     seed: int = 0
     overlap: bool = False
     is_word: Tensor | None = None
+
+    @classmethod
+    def of(
+        cls,
+        model: SparseNgramForSequenceClassification,
+        *,
+        tokenizer: Extractor,
+        problem_type: ProblemType,
+        max_length: int | None = None,
+    ) -> "BatchMaker":
+        """Make batches as a student reads them, without dropout."""
+        alignment = model.model.alignment
+        return cls(
+            tokenizer=tokenizer,
+            problem_type=problem_type,
+            num_labels=model.num_labels,
+            max_length=max_length,
+            overlap=model.model.compares_overlap,
+            is_word=None if alignment is None else alignment.is_word.cpu(),
+        )
 
     def __call__(self, batch: TextBatch) -> StudentBatch:
         """Extract, drop and convert."""

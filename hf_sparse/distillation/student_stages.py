@@ -24,7 +24,7 @@ from hf_sparse.distillation.student_weights import default_block_rows, new_stude
 from hf_sparse.distillation.subwords import Spellings
 from hf_sparse.distillation.teacher import TeacherEncoder
 from hf_sparse.distillation.texts import has_labels, shards
-from hf_sparse.distillation.training import BEST, CHECKPOINTS, START, StudentTrainer, predict_logits, word_marks
+from hf_sparse.distillation.training import BEST, CHECKPOINTS, START, StudentTrainer, predict_logits
 from hf_sparse.evaluation.metrics import PRIMARY_METRIC, score
 from hf_sparse.files import remove_folder, write_json
 from hf_sparse.student import SparseNgramConfig, SparseNgramForSequenceClassification, SparseNgramTokenizer
@@ -173,8 +173,7 @@ def train_student(
     tokenizer = load_tokenizer(plan)
     if start is None:
         model = new_student(student_config(plan, tokenizer), seed=plan.student_seed, columns=columns)
-        if model.model.alignment is not None:
-            model.model.alignment.is_word.copy_(torch.from_numpy(tokenizer.vocabulary.is_word))
+        model.model.mark_words(torch.from_numpy(tokenizer.vocabulary.is_word))
         if _begins_with_naive_bayes(plan):
             _add_ratios(plan, model, tokenizer, read, columns=columns)
     else:
@@ -268,13 +267,7 @@ def choose_student(plan: RunPlan) -> str:
 def student_logits(plan: RunPlan, name: str, text_set: str) -> "np.ndarray[Any, np.dtype[np.float32]]":
     """Return the logits (B, C) of a stage's student for a text set."""
     model = load_student(plan, name)
-    maker = BatchMaker(
-        tokenizer=load_tokenizer(plan),
-        problem_type=plan.space.problem_type,
-        num_labels=plan.space.num_labels,
-        overlap=model.model.compares_overlap,
-        is_word=word_marks(model),
-    )
+    maker = BatchMaker.of(model, tokenizer=load_tokenizer(plan), problem_type=plan.space.problem_type)
     read = training_shards(plan.stage_folder("texts"), None, (text_set,))
     stream = TextStream(read, batch_size=_EVALUATION_BATCH, seed=None)
     batches: Iterator[Any] = prefetch(maker(batch) for batch in stream.batches(first=0, stop=stream.batches_per_epoch))

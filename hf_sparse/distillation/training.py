@@ -134,13 +134,8 @@ class StudentTrainer:
             exchange=self._exchange,
             spellings=spellings,
         )
-        self._plain = BatchMaker(
-            tokenizer=tokenizer,
-            problem_type=problem_type,
-            num_labels=model.num_labels,
-            max_length=recipe.max_length,
-            overlap=model.model.compares_overlap,
-            is_word=word_marks(model),
+        self._plain = BatchMaker.of(
+            model, tokenizer=tokenizer, problem_type=problem_type, max_length=recipe.max_length
         )
         self._dropped = dataclasses.replace(self._plain, ngram_dropout=recipe.ngram_dropout or 0.0, seed=seed)
         self._metrics = folder / "metrics.jsonl"
@@ -363,12 +358,6 @@ def predict_logits(
             pooled = model.model.pool_bags(moved.ids, moved.lengths, moved.words)
             found.append(model.classify(pooled).float().cpu().numpy())
     return np.concatenate(found) if found else np.zeros((0, model.num_labels), np.float32)
-
-
-def word_marks(model: SparseNgramForSequenceClassification) -> torch.Tensor | None:
-    """Return 1 for the rows (V,) of single words, on the CPU, of a student that aligns them; None of another."""
-    alignment = model.model.alignment
-    return None if alignment is None else alignment.is_word.cpu()
 
 
 def _evaluation_steps(per_pass: int, total: int, *, per_epoch: int) -> set[int]:

@@ -100,7 +100,7 @@ def with_words(ids: Ids, lengths: Offsets, is_word: Bytes) -> tuple[Ids, Offsets
     return found[:place], sizes, words
 
 
-@jit_sums
+@inline
 def _attend(rows: Floats, word: int, first: int, last: int, scores: Floats, found: Floats) -> None:
     """Write what a word finds among others: their mean, weighed by the softmax of products; zeros without any.
 
@@ -147,6 +147,7 @@ def align(rows: Floats, words: Offsets, weight: Floats, bias: Floats) -> Floats:
     best = np.zeros((words.size, width), np.float32)
     scores = np.empty(words.max() if words.size else 0, np.float32)
     features = np.empty(4 * width, np.float32)
+    found = features[width : 2 * width]
     start = 0
     for pair in range(words.size // 2):
         middle = start + words[2 * pair]
@@ -154,7 +155,6 @@ def align(rows: Floats, words: Offsets, weight: Floats, bias: Floats) -> Floats:
         for word in range(start, end):
             is_first = word < middle
             first, last = (middle, end) if is_first else (start, middle)
-            found = features[width : 2 * width]
             _attend(rows, word, first, last, scores, found)
             for column in range(width):
                 own = rows[word, column]
@@ -193,21 +193,22 @@ class Alignment:
         if not size:
             return None
         wanted = {"is_word": (num_rows,), "compare.weight": (size, 4 * size), "compare.bias": (size,)}
-        found = {name: weights.get(f"model.alignment.{name}") for name in wanted}
+        found = {}
         for name, shape in wanted.items():
-            array = found[name]
+            array = weights.get(f"model.alignment.{name}")
             if array is None or array.shape != shape or (array.dtype == np.uint8) != (name == "is_word"):
                 what = "there is none" if array is None else f"it is {array.dtype} {array.shape}"
                 raise ValueError(
                     f"the weights model.alignment.{name} must have the shape {shape} by config.json, but {what}; "
                     "download or save the student again"
                 )
+            found[name] = array
         if size >= config["embedding_size"]:
             raise ValueError(
                 f"alignment_size is {size}, but a row has {config['embedding_size']} columns; save it again"
             )
-        weight, bias = (as_float32(weights[f"model.alignment.compare.{name}"]) for name in ("weight", "bias"))
-        return cls(is_word=weights["model.alignment.is_word"], weight=weight, bias=bias)
+        weight, bias = as_float32(found["compare.weight"]), as_float32(found["compare.bias"])
+        return cls(is_word=found["is_word"], weight=weight, bias=bias)
 
     @property
     def size(self) -> int:

@@ -99,6 +99,7 @@ def check_weights(config: Mapping[str, Any], weights: Mapping[str, npt.NDArray[A
         return
     blocks = [weights[name] for name in sorted((name for name in weights if name.startswith(_TABLE)), key=_number)]
     edges = ((len(block), np.concatenate([block[:EDGE_ROWS], block[-EDGE_ROWS:]]).view(np.uint8)) for block in blocks)
+    # Marks of words are bytes, and no weights.
     dense = {
         name.removeprefix("model."): as_float32(array)
         for name, array in weights.items()

@@ -58,7 +58,7 @@ class WordAlignment(nn.Module):
         super().__init__()
         width = config.alignment_size
         self.compare = nn.Linear(4 * width, width)
-        # Which rows are those of single words; whoever makes a student for a vocabulary says so.
+        # Which rows are those of single words; whoever makes a student says so, `SparseNgramModel.mark_words`.
         self.register_buffer("is_word", torch.zeros(config.vocab_size, dtype=torch.uint8))
 
     def forward(self, rows: Tensor, words: Tensor) -> Tensor:

@@ -137,6 +137,15 @@ class SparseNgramModel(SparseNgramPreTrainedModel):
         self.output_size = widths[-1]
         self.post_init()  # type: ignore[no-untyped-call]
 
+    def mark_words(self, is_word: Tensor) -> None:
+        """Say which rows are those of single words; a model that aligns nothing need not know.
+
+        Args:
+            is_word: 1 for single words (V,), uint8: `NgramVocabulary.is_word`.
+        """
+        if self.alignment is not None:
+            self.alignment.is_word.copy_(is_word)
+
     def pool(self, input_ids: Tensor, lengths: Tensor) -> Tensor:
         """Pool the rows of each text, without dropout.
 

@@ -42,8 +42,7 @@ def save_student(folder: Path, word_rule: str = "words", **settings: Any) -> Spa
         **{"embedding_size": 12, "num_labels": 3, **settings},
     )
     model = SparseNgramForSequenceClassification(config).eval()
-    if model.model.alignment is not None:
-        model.model.alignment.is_word.copy_(torch.from_numpy(vocabulary.is_word))
+    model.model.mark_words(torch.from_numpy(vocabulary.is_word))
     model.save_pretrained(folder)
     SparseNgramTokenizer(vocabulary=vocabulary).save_pretrained(folder)
     return model
