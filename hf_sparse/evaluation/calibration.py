@@ -194,6 +194,28 @@ def expected_calibration_error(probabilities: Array, labels: Array, bins: int = 
     return reliability(probabilities, labels, bins=bins).error
 
 
+def cross_fitted_error(logits: Array, labels: Array) -> float | None:
+    """Return the calibration error of texts that calibrate each other, without texts of their own to fit on.
+
+    Every second text is divided by the temperature of the others, and the error is that of all of them.
+
+    Args:
+        logits: (B, C).
+        labels: Ids (B,), or multi-hot rows (B, C).
+
+    Returns:
+        The expected calibration error; None for fewer than two texts.
+    """
+    if len(logits) < 2:
+        return None
+    probabilities = np.empty(logits.shape)
+    for part, other in ((slice(0, None, 2), slice(1, None, 2)), (slice(1, None, 2), slice(0, None, 2))):
+        temperature = fit_temperature(logits[other], labels[other])
+        is_multi_label = labels.ndim == 2
+        probabilities[part] = to_probabilities(logits[part], temperature=temperature, is_multi_label=is_multi_label)
+    return expected_calibration_error(probabilities, labels)
+
+
 def measure_calibration(logits: Array, labels: Array, calibration: Calibration) -> dict[str, float | int]:
     """Return calibration error and negative log-likelihood before and after a temperature, and F1 by thresholds.
 

@@ -17,7 +17,6 @@ from accelerate import Accelerator
 from tqdm.auto import tqdm
 
 from hf_sparse.distillation import student_stages
-from hf_sparse.distillation.labelling import read_logits
 from hf_sparse.distillation.plan import RunPlan
 from hf_sparse.distillation.recipe import Recipe
 from hf_sparse.distillation.recipe_checks import has_training
@@ -25,11 +24,12 @@ from hf_sparse.distillation.run import DistillationRun
 from hf_sparse.distillation.shares import read_recipe
 from hf_sparse.distillation.stages import Stage
 from hf_sparse.distillation.texts import num_texts
-from hf_sparse.evaluation.metrics import PRIMARY_METRIC, score
+from hf_sparse.evaluation.metrics import PRIMARY_METRIC
 from hf_sparse.extras import require_extra
 from hf_sparse.files import fingerprint, only_process, remove_folder, write_json
 from hf_sparse.sweeps.plots import plot_study
 from hf_sparse.sweeps.reading import Reader, read_in_part
+from hf_sparse.sweeps.scoring import Scorer
 from hf_sparse.sweeps.studies import READING_STUDIES, STUDIES, Setting, Study, study_of
 from hf_sparse.sweeps.summary import format_sweep
 
@@ -69,7 +69,9 @@ def sweep(
         output: Folder for sweep.json and the plots; null is `sweep` in the recipe's output_dir (with folds `sweep-N`).
 
     Returns:
-        What `sweep.json` holds: the metric, the teacher's, and for each study its points with the scores of all seeds.
+        What `sweep.json` holds: the metric, the teacher's scores, and for each study its points with the metric of all
+        trainings and the means of all scores: metrics, `agreement` with and `divergence` from the teacher, and `ece`,
+        the calibration error with temperatures fitted on every other text.
 
     Raises:
         ValueError: There is nothing to vary, a setting is no recipe, the validation texts have no labels, or another
@@ -160,9 +162,9 @@ class _Sweep:
                 getattr(run, name)()
             student_stages.require_labels(run.texts_stage.folder, "validation")
             self._corpus = num_texts(run.texts_stage.folder, "corpus")
-            teachers.append(self._score_teacher(run))
+            teachers.append(Scorer(run).teacher())
         self.report = {"recipe": self._path, "metric": self._metric, "folds": len(self._folds)}
-        self.report |= {"teacher": _mean(teachers), "scores": _read_scores(self._file), "studies": {}}
+        self.report |= {"teacher": _means(teachers), "scores": _read_scores(self._file), "studies": {}}
 
     def run(self, studies: dict[str, Study], reading: list[str]) -> None:
         """Train all settings of all studies, and read in part with the students of the recipe itself."""
@@ -195,7 +197,7 @@ class _Sweep:
         run = self._new_run(training)
         for name in (*_SHARED, "distil", "fine_tune"):
             getattr(run, name)()
-        found = {"scores": _scores(run), **known}
+        found = known or {"chosen": student_stages.choose_student(run), "stages": Scorer(run).students()}
         if not training.setting.changes and missing:
             reader = Reader(run)
             parts = {name: read_in_part(reader, name, READING_STUDIES[name]) for name in missing}
@@ -234,10 +236,12 @@ class _Sweep:
     def _trained_points(self, settings: Sequence[Setting]) -> list[dict[str, Any]]:
         points = []
         for setting in settings:
-            found = [self._found(training)["scores"] for training in self._trainings(setting)]
-            scores = [max(_numbers(each.values()), default=None) for each in found]
+            found = [self._found(training) for training in self._trainings(setting)]
+            chosen = [each["stages"][each["chosen"]] for each in found]
             point = {"series": "student", "name": setting.name, "value": setting.value, "changes": setting.changes}
-            points.append(point | {"scores": scores, "stages": found})
+            stages = [{name: scores[self._metric] for name, scores in each["stages"].items()} for each in found]
+            scores = [each[self._metric] for each in chosen]
+            points.append(point | {"scores": scores, "means": _means(chosen), "stages": stages})
         return points
 
     def _read_points(self, name: str) -> list[dict[str, Any]]:
@@ -258,12 +262,8 @@ class _Sweep:
         study = {"title": title, "is_logarithmic": is_logarithmic, "points": points}
         self.report["studies"][name] = study
         write_json(self._file, self.report)
-        plot_study(study, self._folder / f"{name}.png", metric=self._metric, teacher=self.report["teacher"])
-
-    def _score_teacher(self, run: RunPlan) -> float | None:
-        logits = read_logits(run.label_stage.folder, "validation")
-        _, labels = student_stages.read_labelled(run.texts_stage.folder, "validation", run.space)
-        return score(logits, labels.numpy(), problem_type=run.space.problem_type)[self._metric]
+        teacher = self.report["teacher"][self._metric]
+        plot_study(study, self._folder / f"{name}.png", metric=self._metric, teacher=teacher)
 
 
 def _as_override(change: str) -> str:
@@ -295,32 +295,21 @@ def _student_key(run: RunPlan) -> str:
     return fingerprint([*keys, run.fine_tune_stage.key] if has_training(run.recipe, run.recipe.fine_tune) else keys)
 
 
-def _scores(run: DistillationRun) -> dict[str, float | None]:
-    """Return the metric of the student on validation data after each training."""
-    metric = PRIMARY_METRIC[run.space.problem_type]
-    found = {}
-    for name in ("distil", "fine_tune"):
-        path = run.stage_folder(name) / "validation.json"
-        if run.is_current(name) and path.exists():
-            found[name] = json.loads(path.read_text(encoding="utf-8"))[metric]
-    return found
-
-
-def _mean(values: Sequence[float | None]) -> float | None:
-    found = _numbers(values)
-    return statistics.fmean(found) if found else None
-
-
-def _numbers(values: Any) -> list[float]:
-    return [value for value in values if value is not None]
+def _means(found: Sequence[dict[str, float | None]]) -> dict[str, float | None]:
+    """Return the mean of each score over trainings, or over teachers; None where one of them has none."""
+    means: dict[str, float | None] = {}
+    for name in found[0]:
+        values = [value for each in found if (value := each[name]) is not None]
+        means[name] = statistics.fmean(values) if len(values) == len(found) else None
+    return means
 
 
 def _read_scores(path: Path) -> dict[str, Any]:
     try:
         found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))["scores"]
-    except (OSError, ValueError, KeyError, TypeError):
+        return {key: each for key, each in found.items() if "stages" in each}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {}
-    return found
 
 
 def _link(stage: Stage, places: Sequence[Path]) -> None:

@@ -10,6 +10,7 @@ from sklearn.metrics import f1_score
 
 from hf_sparse.evaluation.calibration import (
     calibrate,
+    cross_fitted_error,
     expected_calibration_error,
     fit_temperature,
     fit_thresholds,
@@ -127,3 +128,19 @@ def test_measures_before_and_after() -> None:
     single = calibrate(logits, hot.argmax(1), problem_type="single_label_classification")
     assert single.thresholds is None
     assert "macro_f1_after" not in measure_calibration(logits, hot.argmax(1), single)
+
+
+def test_texts_that_calibrate_each_other() -> None:
+    random = np.random.default_rng(1)
+    logits = random.normal(scale=2.0, size=(4001, 3))
+    labels = (logits + random.gumbel(size=logits.shape)).argmax(1)
+    even, odd = fit_temperature(3 * logits[0::2], labels[0::2]), fit_temperature(3 * logits[1::2], labels[1::2])
+    rows = [
+        to_probabilities(3 * logits[i : i + 1], temperature=odd if i % 2 == 0 else even, is_multi_label=False)[0]
+        for i in range(len(logits))
+    ]
+    expected = slow_error([row.max() for row in rows], [row.argmax() == y for row, y in zip(rows, labels)], 15)  # noqa: B905
+    found = cross_fitted_error(3 * logits, labels)
+    assert found == pytest.approx(expected)
+    assert found < 0.03 < expected_calibration_error(to_probabilities(3 * logits, is_multi_label=False), labels)
+    assert cross_fitted_error(logits[:1], labels[:1]) is None

@@ -56,12 +56,17 @@ def test_studies_and_resuming(task: Path, tmp_path: Path, monkeypatch: pytest.Mo
         assert len(point["scores"]) == 2
         stages = [max(found.values()) for found in point["stages"]]
         assert point["scores"] == stages
+        assert point["means"]["accuracy"] == pytest.approx(sum(stages) / 2)
+        assert set(point["means"]) == {*report["teacher"], "agreement", "divergence"}
         assert all(0 <= value <= 1 for value in point["scores"])
     folder = tmp_path / "run" / "sweep"
     assert json.loads((folder / "sweep.json").read_text()) == report
     assert (folder / "student.pooling.png").stat().st_size > 1000
     assert [place.name for place in (folder / "runs").iterdir()] == ["base-seed-0"]  # students were removed
-    assert f"{50 * sum(points[0]['scores']):.2f}" in format_sweep(report)
+    table = format_sweep(report)
+    assert f"{50 * sum(points[0]['scores']):.2f}" in table
+    assert f"{points[1]['means']['divergence']:.4f}" in table.splitlines()[3]
+    assert f"{100 * report['teacher']['macro_f1']:.2f}" in table.splitlines()[4]
 
     done.clear()
     longer = sweep(str(path), vary=['student.pooling=["mean", "max", "sum"]'], seeds=2, overrides=["distil.epochs=1"])
@@ -122,6 +127,8 @@ def test_reading_in_part(task: Path, tmp_path: Path) -> None:
     report = sweep(str(path), study=["ngrams", "pruning"], seeds=2)
     plan = read_plan(path, tmp_path / "run" / "sweep" / "runs" / "base-seed-0")
     whole = json.loads((plan.stage_folder(student_stages.choose_student(plan)) / "validation.json").read_text())
+    scored = next(iter(report["scores"].values()))
+    assert scored["stages"][scored["chosen"]]["accuracy"] == pytest.approx(whole["accuracy"])
     lengths = report["studies"]["ngrams"]["points"]
     assert [point["value"] for point in lengths] == [1, 2, 3, 4]
     assert lengths[-1]["scores"][0] == pytest.approx(whole["accuracy"])
