@@ -22,6 +22,7 @@ from hf_sparse.compression.prune import Criterion, ngrams_for_size, prune_studen
 from hf_sparse.compression.quantise import quantise
 from hf_sparse.compression.retrain import Whole, retrain
 from hf_sparse.distillation.recipe_data import TextSet
+from hf_sparse.evaluation.labelled_texts import label_names, label_space
 from hf_sparse.files import parse_size, replace_folder, write_atomic, write_json
 from hf_sparse.hub.card import write_card
 from hf_sparse.student.modeling_sparse_ngram import SparseNgramForSequenceClassification
@@ -103,9 +104,11 @@ def compress(
         fold = False
     if data is not None:
         _check_measurable(config)
-        texts = read_evaluation_texts(data, config, text_column=text_column, label_column=label_column, limit=limit)
+        space = label_space(source, label_names(config), problem_type="single_label_classification")
+        texts = read_evaluation_texts(data, space, text_column=text_column, label_column=label_column, limit=limit)
     steps = _Steps(student, tokenizer, texts)
     if is_pruned:
+        _check_prunable(student.config, source)
         whole = Whole(steps.student, steps.tokenizer)
         steps.take(
             "prune", *_prune(steps, keep_ngrams, target_size, by=prune_by, table_dtype=table_dtype, folded=fold)
@@ -212,6 +215,14 @@ def _check_folders(source: Path, target: Path, *, overwrite: bool) -> None:
         raise FileExistsError(f"{target} exists already: remove it, name another output, or say overwrite")
     if target.resolve() == source.resolve():
         raise ValueError(f"the output {target} is the student itself: name another folder")
+
+
+def _check_prunable(config: PreTrainedConfig, source: Path) -> None:
+    if config.table_dtype in ("int8", "int4"):
+        raise ValueError(
+            f"the rows of {source} are {config.table_dtype} and cannot be pruned; compress the student that it was "
+            "made from, with keep_ngrams or target_size and table_dtype at once"
+        )
 
 
 def _check_measurable(config: PreTrainedConfig) -> None:

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from transformers import PreTrainedConfig
 
+from hf_sparse.distillation.label_space import LabelSpace
 from hf_sparse.distillation.recipe_data import TextSet
 from hf_sparse.distillation.sources import read_rows
 from hf_sparse.student.modeling_sparse_ngram import SparseNgramForSequenceClassification
@@ -44,15 +44,15 @@ class Step:
 
 
 def read_evaluation_texts(
-    path: str, config: PreTrainedConfig, *, text_column: str, label_column: str | None, limit: int | None
+    path: str, space: LabelSpace, *, text_column: str, label_column: str | None, limit: int | None
 ) -> EvaluationTexts:
     """Read texts and labels from files.
 
     Args:
         path: A Parquet, CSV or JSON Lines file, a folder or a pattern.
-        config: Of the student, for the names of its labels.
+        space: What the labels stand for.
         text_column: Column of the texts.
-        label_column: Column of the labels, as ids or names; None when there are none.
+        label_column: Column of the labels; None when there are none.
         limit: How many rows to read; None means all.
 
     Raises:
@@ -60,20 +60,14 @@ def read_evaluation_texts(
     """
     source = TextSet(path=path, text_column=text_column, label_column=label_column, limit=limit)
     texts: list[str] = []
-    values: list[Any] = []
+    ids: list[int] = []
     for table in read_rows(source):
         texts += table["text"].to_pylist()
-        values += table["label"].to_pylist() if label_column is not None else []
+        if label_column is not None:
+            ids += space.encode(table["label"].combine_chunks(), where=path).to_pylist()
     if not texts:
         raise ValueError(f"{path!r} holds no texts to measure on")
-    if label_column is None:
-        return EvaluationTexts(texts=texts, labels=None)
-    names = {str(name): int(index) for index, name in (config.id2label or {}).items()}
-    ids = names | {str(index): index for index in names.values() if str(index) not in names}
-    unknown = sorted({str(value) for value in values} - set(ids))
-    if unknown:
-        raise ValueError(f"{path!r} has label {unknown[0]!r}, but the student's are {', '.join(names)}")
-    return EvaluationTexts(texts=texts, labels=np.array([ids[str(value)] for value in values], dtype=np.int64))
+    return EvaluationTexts(texts=texts, labels=None if label_column is None else np.array(ids, dtype=np.int64))
 
 
 @torch.inference_mode()

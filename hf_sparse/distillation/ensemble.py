@@ -7,6 +7,7 @@ of D_train itself comes from folds that were not trained on the text in question
 """
 
 import json
+import logging
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -27,6 +28,8 @@ from hf_sparse.distillation.stream import TextStream
 from hf_sparse.distillation.texts import TEXT_SETS, shards
 from hf_sparse.evaluation.metrics import score
 from hf_sparse.files import write_json
+
+logger = logging.getLogger(__name__)
 
 _FOLDS: Final = 5
 _READ_ROWS: Final = 8192
@@ -186,6 +189,15 @@ def _mix(plan: RunPlan, folder: Path, expert: dict[str, Array], reader: _Reader)
     known = labels >= 0
     both = [teacher["validation"], expert["validation"]]
     weights = mixing_weights([part[known] for part in both], labels[known])
+    for weight, name, setting in zip(weights, ("teacher", "n-gram expert"), ("epochs", "ngram_expert"), strict=True):
+        if weight == 0:
+            logger.warning(
+                "on the %d validation texts the %s adds nothing to the other: its weight is 0, and the student is not "
+                "distilled from it; see teacher.%s",
+                known.sum(),
+                name,
+                setting,
+            )
     mixed = {
         text_set: (weights[0] * teacher[text_set] + weights[1] * expert[text_set]).astype(np.float32)
         for text_set in TEXT_SETS

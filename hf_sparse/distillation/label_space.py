@@ -1,7 +1,7 @@
 """What the labels of a task are: the problem type, the names of the labels, and the way from raw values to ids."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -171,6 +171,21 @@ class LabelSpace:
             numbers=_numbers_among(values) | {number: values[str(number)] for number in integers},
             origin=origin,
         )
+
+    def meanings(self) -> dict[str, dict[str, str]]:
+        """Return what the data's values stand for, for a JSON file: names by `strings` and by `integers`."""
+        integers = {str(number): self.names[index] for number, index in (self.numbers or {}).items()}
+        return {"strings": {value: self.names[index] for value, index in self.values.items()}, "integers": integers}
+
+    def with_meanings(self, meanings: Mapping[str, Mapping[str, str]]) -> "LabelSpace":
+        """Return the space of the same names in which the data's values stand for what `meanings` says.
+
+        A name stands for itself, unless it is told otherwise. Integers are what they were in the data, never ids.
+        """
+        place = {name: index for index, name in enumerate(self.names)}
+        strings = {value: place[name] for value, name in meanings["strings"].items() if name in place}
+        integers = {int(value): place[name] for value, name in meanings["integers"].items() if name in place}
+        return replace(self, values=place | strings, numbers=integers or self.numbers)
 
     @property
     def num_labels(self) -> int:

@@ -46,8 +46,7 @@ def check_recipe(recipe: "Recipe") -> None:
         )
     if recipe.push_to_hub and recipe.hub.model_id is None:
         raise ValueError("push_to_hub is true, but hub.model_id is null; name the repository, such as me/my-student")
-    if recipe.teacher.ngram_expert:
-        _check_ngram_expert(recipe)
+    check_ngram_expert(recipe, recipe.data.problem_type)
     if recipe.distil.epochs == 0 and not fine_tunes:
         raise ValueError(
             "distil.epochs is 0 and there is no fine-tuning: the student would keep its random weights; set "
@@ -63,16 +62,21 @@ def check_recipe(recipe: "Recipe") -> None:
             )
 
 
-def _check_ngram_expert(recipe: "Recipe") -> None:
+def check_ngram_expert(recipe: "Recipe", problem_type: str | None) -> None:
+    """Check that the n-gram expert, if the recipe has one, can learn the task; None is a type not known yet.
+
+    Raises:
+        ValueError: If it cannot.
+    """
     data = recipe.data
     wrong = None
     if not data.has_gold_labels:
         wrong = "data.train has no labels to train it on"
     elif data.train is not None and data.train.text_pair_column is not None:
         wrong = "the texts are pairs, which it cannot compare"
-    elif data.problem_type not in (None, "single_label_classification"):
-        wrong = f"data.problem_type is {data.problem_type}, and it only tells labels apart"
+    elif problem_type not in (None, "single_label_classification"):
+        wrong = f"data.problem_type is {problem_type}, and it only tells labels apart"
     elif not recipe.distil.include_train:
         wrong = "distil.include_train is false, and it would bring D_train's labels into the student"
-    if wrong is not None:
+    if wrong is not None and recipe.teacher.ngram_expert:
         raise ValueError(f"teacher.ngram_expert is true, but {wrong}; set it to false")

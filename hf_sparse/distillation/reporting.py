@@ -27,6 +27,7 @@ from hf_sparse.evaluation.metrics import agreement, retention, score
 from hf_sparse.evaluation.speed import measure_throughput
 from hf_sparse.files import replace_folder, write_atomic, write_json
 from hf_sparse.hub.card import write_card
+from hf_sparse.runtime.head import above_thresholds
 from hf_sparse.student import SparseNgramForSequenceClassification, SparseNgramTextClassificationPipeline
 
 _PACKAGES = ("hf-sparse", "torch", "transformers", "numpy", "numba", "datasets", "accelerate")
@@ -38,7 +39,8 @@ def make_report(plan: RunPlan) -> dict[str, Any]:
 
     Returns:
         What `report.json` holds: `teacher`, `student`, `retention`, `agreement`, `calibration`, `texts_per_second`,
-        `speedup`, `num_parameters`, the scores of every stage, the texts, the environment and the recipe.
+        `speedup`, `num_parameters`, the scores of every stage, the texts, the environment and the recipe; for several
+        labels a text `student_with_thresholds` (all other scores are by probabilities of 0.5).
     """
     texts_folder = plan.stage_folder("texts")
     text_set = "test" if shards(texts_folder, "test") else "validation"
@@ -60,6 +62,7 @@ def make_report(plan: RunPlan) -> dict[str, Any]:
         "text_set": text_set,
         "problem_type": problem_type,
         "labels": list(plan.space.names),
+        "label_values": None if problem_type == "regression" else plan.space.meanings(),
         "num_texts": {name: num_texts(texts_folder, name) for name in TEXT_SETS},
         "teacher": {
             "model": plan.recipe.teacher.model,
@@ -79,6 +82,7 @@ def make_report(plan: RunPlan) -> dict[str, Any]:
         "environment": _environment(),
         "recipe": dataclasses.asdict(plan.recipe),
     }
+    report |= _with_thresholds(plan, report, references)
     if plan.recipe.evaluate.speed_seconds > 0:
         report |= _measure_speed(plan, model, text_set)
     return report
@@ -93,6 +97,9 @@ def format_summary(report: dict[str, Any]) -> str:
     for who in ("teacher", "student"):
         row = [who, *(f"{report[who][name]:.4f}" for name in names)]
         rows.append([*row, f"{speeds[who]:,.0f}"] if speeds else row)
+    if "student_with_thresholds" in report:
+        scores = report["student_with_thresholds"]
+        rows.append(["student, thresholds", *(f"{scores[name]:.4f}" for name in names), *([""] if speeds else [])])
     for who, found in report.get("baselines", {}).items():
         scores = found.get("test", found["validation"])
         rows.append([who, *(f"{scores[name]:.4f}" for name in names), *([""] if speeds else [])])
@@ -157,6 +164,17 @@ def _ensemble(plan: RunPlan, text_set: str, references: Any) -> dict[str, Any]:
     if references is not None:
         found |= score(read_logits(folder, text_set), references, problem_type=plan.space.problem_type)
     return {"ensemble": found}
+
+
+def _with_thresholds(plan: RunPlan, report: dict[str, Any], references: Any) -> dict[str, Any]:
+    """Return the scores of what a student of several labels a text answers, by the thresholds that were fitted."""
+    thresholds = (report["calibration"] or {}).get("label_thresholds")
+    if thresholds is None or references is None:
+        return {}
+    logits = student_stages.student_logits(plan, report["student"]["stage"], report["text_set"])
+    config = {"problem_type": plan.space.problem_type, "label_thresholds": thresholds}
+    found = score(above_thresholds(logits, config), references, problem_type=plan.space.problem_type)
+    return {"student_with_thresholds": found}
 
 
 def _compare(

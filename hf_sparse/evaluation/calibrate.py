@@ -6,6 +6,7 @@ from typing import Any
 
 from hf_sparse.distillation.recipe_data import TextSet
 from hf_sparse.evaluation.calibration import (
+    NUM_BINS,
     Calibration,
     calibrate,
     measure_calibration,
@@ -14,7 +15,8 @@ from hf_sparse.evaluation.calibration import (
 )
 from hf_sparse.evaluation.labelled_texts import LabelledTexts, Student
 from hf_sparse.extras import require_extra
-from hf_sparse.files import write_atomic
+from hf_sparse.files import read_json, write_atomic, write_json
+from hf_sparse.hub.card import write_card
 
 
 def calibrate_student(
@@ -28,7 +30,7 @@ def calibrate_student(
     limit: int | None = None,
     plot: str | None = None,
 ) -> dict[str, Any]:
-    """Fit a temperature, for a multi-label student thresholds too, and write them into its config.json.
+    """Fit a temperature, for a multi-label student thresholds too, and write them into its config, report and card.
 
     Args:
         student: Folder of the student.
@@ -60,12 +62,14 @@ def calibrate_student(
             found[name] = texts, loaded.logits(texts.texts, texts.text_pairs)
     texts, logits = found["data"]
     calibration = calibrate(logits, texts.labels, problem_type=loaded.problem_type)
+    measured = {name: measure_calibration(item[1], item[0].labels, calibration) for name, item in found.items()}
+    fitted = {"temperature": calibration.temperature, "label_thresholds": calibration.thresholds}
     write_calibration(loaded.folder, calibration)
+    _tell(loaded.folder, fitted, measured, fitted_on=Path(data).name)
     if plot is not None:
         texts, logits = found["test" if "test" in found else "data"]
         _plot(logits, texts, calibration, Path(plot))
-    measured = {name: measure_calibration(item[1], item[0].labels, calibration) for name, item in found.items()}
-    return {"temperature": calibration.temperature, "label_thresholds": calibration.thresholds} | measured
+    return fitted | measured
 
 
 def write_calibration(folder: Path, calibration: Calibration) -> None:
@@ -76,6 +80,21 @@ def write_calibration(folder: Path, calibration: Calibration) -> None:
     config["label_thresholds"] = calibration.thresholds
     # The order that transformers writes.
     write_atomic(path, json.dumps(config, indent=2, sort_keys=True) + "\n")
+
+
+def _tell(folder: Path, fitted: dict[str, Any], measured: dict[str, Any], *, fitted_on: str) -> None:
+    """Put a new calibration into the report and the card of a student that has them."""
+    path = folder / "report.json"
+    if not path.is_file():
+        return
+    report = read_json(path)
+    names = {"data": "validation", "test": "test"}
+    report["calibration"] = fitted | {"fitted_on": fitted_on, "bins": NUM_BINS}
+    report["calibration"] |= {names[name]: values for name, values in measured.items()}
+    # What it says by the thresholds of before is no longer so.
+    report.pop("student_with_thresholds", None)
+    write_json(path, report)
+    write_card(folder)
 
 
 def format_calibration(result: dict[str, Any]) -> str:

@@ -18,6 +18,7 @@ from hf_sparse.distillation.logits import logits_matrix
 from hf_sparse.distillation.recipe_data import ProblemType, TextSet
 from hf_sparse.distillation.sources import read_rows
 from hf_sparse.distillation.texts import has_labels, shards
+from hf_sparse.files import read_json
 from hf_sparse.student import SparseNgramForSequenceClassification, SparseNgramTokenizer
 
 _BATCH = 512
@@ -63,7 +64,9 @@ class Student:
             self.problem_type = "regression"  # as transformers takes a head of one output
 
     def read(self, source: TextSet) -> LabelledTexts:
-        """Read labelled texts from files; a label is one of the student's names, or its id.
+        """Read labelled texts from files; a label is what it was in the data of the student's recipe, or a name.
+
+        Of a student without a report, or whose labels have other names now, it is a name or an id.
 
         Raises:
             ValueError: There are no texts, a label is unknown, or the columns do not fit the student.
@@ -72,8 +75,7 @@ class Student:
         if compares != (source.text_pair_column is not None):
             wants = "pairs of texts: name text_pair_column" if compares else "single texts: leave text_pair_column out"
             raise ValueError(f"{self.folder} holds a student of {wants}")
-        origin = f"the labels of {str(self.folder)!r}"
-        space = LabelSpace.from_names(self.names, problem_type=self.problem_type, origin=origin)
+        space = label_space(self.folder, self.names, problem_type=self.problem_type)
         tables = []
         for table in read_rows(source):
             labels = space.encode(table["label"].combine_chunks(), where=source.path)
@@ -135,6 +137,21 @@ def label_names(config: PreTrainedConfig) -> list[str]:
     """Return the names of a model's labels in the order of its logits."""
     names = config.id2label or {}
     return [str(names[index]) for index in sorted(names, key=int)]  # type: ignore[index]
+
+
+def label_space(folder: Path, names: list[str], *, problem_type: ProblemType) -> LabelSpace:
+    """Return what labels in files stand for, by the report beside a student if its labels are those of the report."""
+    origin = f"the labels of {str(folder)!r}"
+    space = LabelSpace.from_names(names, problem_type=problem_type, origin=origin)
+    path = folder / "report.json"
+    report = read_json(path) if path.is_file() else {}
+    if report.get("labels") != names:
+        return space
+    meanings = report.get("label_values")
+    mapped = report.get("recipe", {}).get("data", {}).get("labels")
+    if meanings is None and mapped and problem_type != "regression":  # a report of an older version
+        meanings = LabelSpace.from_recipe(mapped, problem_type=problem_type, names=names).meanings()
+    return space if meanings is None else space.with_meanings(meanings)
 
 
 def run_problem(folder: Path) -> str | None:

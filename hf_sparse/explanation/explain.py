@@ -109,7 +109,11 @@ class Explainer:
         ids, lengths = self._extract([text], None if text_pair is None else [text_pair])
         with torch.inference_mode():
             logits = self.model.classify(self.model.pool(ids, lengths))[0].float()
-        answers = above_thresholds(logits.numpy(), self.model.config.to_dict())
+        # Of several labels that a text has the most probable, as the pipeline lists them; where it has none, as well.
+        answers = logits.numpy()
+        has = above_thresholds(answers, self.model.config.to_dict()) > 0
+        if self.model.config.problem_type == "multi_label_classification" and has.any():
+            answers = np.where(has, answers, -np.inf)
         chosen = self.label_id(label) if label is not None else int(answers.argmax())
         found = attribute(self.model, ids, lengths, labels=[chosen], steps=self.steps)
         contributions = found.contributions[:, 0].numpy()

@@ -55,7 +55,8 @@ def write_card(folder: Path) -> list[str]:
     report = _described(folder) if found["report"] is None else found["report"]
     pictures = [name for name in _PICTURES if (folder / name).is_file()]
     text = render_card(report, found["benchmark"], found["compression"], pictures=pictures)
-    files = {"README.md": text, **eval_results(report)}
+    # The scores of a student before it was compressed are not those of what lies here.
+    files = {"README.md": text, **(eval_results(report) if found["compression"] is None else {})}
     for name, content in files.items():
         (folder / name).parent.mkdir(exist_ok=True)
         write_atomic(folder / name, content)
@@ -93,11 +94,13 @@ def render_card(
         compression=compression,
         pictures={name: _PICTURES[name] for name in pictures or []},
         placeholder=PLACEHOLDER,
+        last=compression["steps"][-1] if compression else None,
         pairs=report["sentence_pairs"] if "sentence_pairs" in report else _has_pairs(report),
         pooling=report["recipe"].get("student", {}).get("pooling", "mean"),
         teacher_name=None if teacher is None else teacher["base_model"] or Path(teacher["model"]).name,
     )
-    return f"---\n{card_metadata(report).to_yaml()}\n---\n\n{body}"
+    metadata = card_metadata(report, is_compressed=compression is not None)
+    return f"---\n{metadata.to_yaml()}\n---\n\n{body}"
 
 
 def _described(folder: Path) -> dict[str, Any]:
@@ -127,6 +130,8 @@ def _results(report: Mapping[str, Any], *, is_compressed: bool) -> tuple[list[st
     # There are no scores where the texts had no labels.
     names = [name for name in _SCORES[report["problem_type"]] if name in report["student"]]
     scores = {"teacher": report["teacher"], "student": report["student"]}
+    if "student_with_thresholds" in report:
+        scores["student, its thresholds"] = report["student_with_thresholds"]
     if names:
         baselines = report.get("baselines", {})
         scores |= {who: found.get(report["text_set"], found["validation"]) for who, found in baselines.items()}

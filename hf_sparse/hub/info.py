@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from hf_sparse.files import read_json
+from hf_sparse.hub.metadata import answered
 from hf_sparse.hub.verify import verify_student
 from hf_sparse.runtime.folder import fetch
 from hf_sparse.runtime.student_config import read_config
@@ -46,8 +47,8 @@ def info(model: str, *, revision: str | None = None, verify: bool = False) -> di
         "table_dtype": config.get("table_dtype", "float32"),
         "calibrated": config.get("calibration_temperature") is not None,
         "bytes": sum(path.stat().st_size for path in files) if files else None,
-        **_reported(folder / "report.json"),
-        "verified": verify,
+        **_reported(folder),
+        "verified": True if verify else None,
     }
 
 
@@ -63,18 +64,28 @@ def format_info(found: dict[str, Any]) -> str:
     return "\n".join(f"{name.replace('_', ' '):<{width}}  {value}" for name, value in shown.items())
 
 
-def _reported(path: Path) -> dict[str, Any]:
-    if not path.is_file():
+def _reported(folder: Path) -> dict[str, Any]:
+    """Return what the report says, and of a compressed student what is known of itself."""
+    if not (folder / "report.json").is_file():
         return {}
-    report = read_json(path)
+    report = read_json(folder / "report.json")
     speeds = report.get("texts_per_second", {})
-    return {
-        "teacher": report["teacher"]["base_model"] or report["teacher"]["model"],
-        "license": report.get("hub", {}).get("license"),
-        "accuracy": report["student"].get("accuracy"),
-        "teacher_accuracy": report["teacher"].get("accuracy"),
+    measured = {
+        "accuracy": answered(report).get("accuracy"),
+        "macro_f1": answered(report).get("macro_f1"),
         "retention": report["retention"],
         "agreement": report["agreement"],
         "texts_per_second": speeds.get("student") and round(speeds["student"]),
+    }
+    compression = folder / "compression.json"
+    if compression.is_file():
+        last = read_json(compression)["steps"][-1]
+        measured = {f"{name}_before_compression": value for name, value in measured.items()}
+        measured |= {"accuracy": last["accuracy"], "agreement_with_that_before_compression": last["agreement"]}
+    return {
+        "teacher": report["teacher"]["base_model"] or report["teacher"]["model"],
+        "license": report.get("hub", {}).get("license"),
+        "teacher_accuracy": report["teacher"].get("accuracy"),
+        **measured,
         "teacher_texts_per_second": speeds.get("teacher") and round(speeds["teacher"]),
     }

@@ -19,15 +19,16 @@ _METRICS: Final = {
 _TAGS: Final = ("hf-sparse", "sparse-distillation", "n-grams", "deep-averaging-network")
 
 
-def card_metadata(report: Mapping[str, Any]) -> ModelCardData:
+def card_metadata(report: Mapping[str, Any], *, is_compressed: bool = False) -> ModelCardData:
     """Return the metadata of a student.
 
     Args:
         report: What `report.json` holds; older ones without `hub` have less to say, and those of students that no run
             has made have no `student`.
+        is_compressed: Whether this is a compressed form of that student, whose scores and speed are others.
     """
     facts = report.get("hub", {})
-    results = _results(report) if "student" in report else []
+    results = _results(report) if "student" in report and not is_compressed else []
     base_model = report["teacher"]["base_model"] if report["teacher"] else None
     return ModelCardData(
         library_name="transformers",
@@ -59,17 +60,24 @@ def eval_results(report: Mapping[str, Any]) -> dict[str, str]:
     if "student" not in report:
         return {}
     dataset = _hub_dataset(report)
-    scores = [name for name in _METRICS if name in report["student"]]
+    answers = answered(report)
+    scores = [name for name in _METRICS if name in answers]
     if report["text_set"] != "test" or dataset is None or not scores:
         return {}
     test = report["recipe"]["data"]["test"]
     entry = {
         "dataset": {"id": dataset, "task_id": test.get("name") or "default"},
-        "value": round(100 * report["student"][scores[0]], 2),
+        "value": round(100 * answers[scores[0]], 2),
         "notes": f"{_METRICS[scores[0]][1]} in percent, {report['num_texts']['test']} texts, measured by hf-sparse",
     }
     path = f".eval_results/{dataset.replace('/', '--')}.yaml"
     return {path: yaml.safe_dump([entry], sort_keys=False)}
+
+
+def answered(report: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the scores of what the student answers: of several labels a text by its thresholds."""
+    found: Mapping[str, Any] = report.get("student_with_thresholds") or report["student"]
+    return found
 
 
 def _model_name(report: Mapping[str, Any]) -> str:
@@ -99,10 +107,11 @@ def _results(report: Mapping[str, Any]) -> list[EvalResult]:
         "dataset_config": test.get("name"),
         "dataset_split": test.get("split") or report["text_set"],
     }
+    answers = answered(report)
     results = [
-        EvalResult(**common, metric_type=kind, metric_name=title, metric_value=round(report["student"][name], 4))
+        EvalResult(**common, metric_type=kind, metric_name=title, metric_value=round(answers[name], 4))
         for name, (kind, title) in _METRICS.items()
-        if name in report["student"]
+        if name in answers
     ]
     return results + _speeds(report, common)
 

@@ -45,10 +45,17 @@ def plan(
     read = read_recipe(recipe)
     machine = load_hardware(hardware)
     corpus = measure_corpus(read, num_texts=num_texts, words_per_text=words_per_text)
-    labels, parameters = _teacher(read)
+    labels, parameters, has_head = _teacher(read)
     labels = num_labels or (len(read.data.labels) if read.data.labels else labels) or 2
     shape = Shape.of(read, num_labels=labels, processes=processes)
-    stages = estimate_stages(read, shape, corpus, machine, teacher_parameters=teacher_parameters or parameters)
+    stages = estimate_stages(
+        read,
+        shape,
+        corpus,
+        machine,
+        teacher_parameters=teacher_parameters or parameters,
+        fine_tunes_teacher=has_head is False,
+    )
     sizes = estimate_bytes(read, shape, corpus, num_labels=labels)
     return {
         "hardware": machine.name,
@@ -63,7 +70,7 @@ def plan(
         "stages": stages,
         "seconds": sum(stage["seconds"] for stage in stages.values()),
         "network_bytes": sum(stage.get("network_bytes", 0) for stage in stages.values()),
-        "warnings": _warnings(sizes, shape, machine, corpus),
+        "warnings": _warnings(sizes, shape, machine, corpus, has_head=has_head),
     }
 
 
@@ -101,12 +108,14 @@ def format_plan(found: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _teacher(recipe: Recipe) -> tuple[int | None, float | None]:
-    """Return labels and parameters besides embeddings of a teacher on this machine."""
+def _teacher(recipe: Recipe) -> tuple[int | None, float | None, bool | None]:
+    """Return labels and parameters besides embeddings of a teacher on this machine, and whether it has a head."""
     if not Path(recipe.teacher.model).is_dir():
-        return None, None
+        return None, None, None
     import torch
     from transformers import AutoConfig, AutoModelForSequenceClassification
+
+    from hf_sparse.distillation.teacher import read_teacher_card
 
     config = AutoConfig.from_pretrained(recipe.teacher.model, trust_remote_code=recipe.teacher.trust_remote_code)
     with torch.device("meta"):
@@ -114,10 +123,13 @@ def _teacher(recipe: Recipe) -> tuple[int | None, float | None]:
             config, trust_remote_code=recipe.teacher.trust_remote_code
         )
     embeddings = sum(module.weight.numel() for module in model.modules() if isinstance(module, torch.nn.Embedding))
-    return config.num_labels, float(model.num_parameters() - embeddings)
+    has_head = read_teacher_card(recipe.teacher).names is not None
+    return config.num_labels, float(model.num_parameters() - embeddings), has_head
 
 
-def _warnings(sizes: dict[str, int], shape: Shape, hardware: Hardware, corpus: CorpusSize) -> list[str]:
+def _warnings(
+    sizes: dict[str, int], shape: Shape, hardware: Hardware, corpus: CorpusSize, *, has_head: bool | None
+) -> list[str]:
     found = []
     if sizes["memory_per_process"] > hardware.memory:
         found.append(
@@ -130,6 +142,10 @@ def _warnings(sizes: dict[str, int], shape: Shape, hardware: Hardware, corpus: C
         found.append(f"each process has {shape.columns} columns, fewer than are read at once; launch fewer processes")
     if corpus.corpus + corpus.train == 0:
         found.append("there are no texts to train on")
+    if has_head is None and not corpus.has_logits:
+        found.append(
+            "the teacher is not on this machine: if it has no head for this task, its fine-tuning comes on top"
+        )
     return found
 
 

@@ -4,6 +4,7 @@ How sure it is of a text is the probability of the label it would give, calibrat
 The margin to the second label was tried too: for two labels it gives the same order, for more no better one.
 """
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Final, Literal
@@ -11,7 +12,7 @@ from typing import Any, Final, Literal
 import numpy as np
 import numpy.typing as npt
 
-from hf_sparse.runtime.classifier import NgramClassifier
+from hf_sparse.runtime.classifier import NgramClassifier, strings
 from hf_sparse.runtime.head import Doubles
 
 HandOverRule = Literal["teacher", "average"]
@@ -46,7 +47,7 @@ class Cascade:
         teacher_temperature: By which the teacher's logits are divided; it matters to the average.
 
     Raises:
-        ValueError: The student does not give one label a text, or the rule is unknown.
+        ValueError: The student does not give one label a text, the threshold is no number, or the rule is unknown.
     """
 
     def __init__(
@@ -62,6 +63,8 @@ class Cascade:
             raise ValueError(f"a cascade needs one label a text, but the student is one of {student.problem_type}")
         if rule not in HAND_OVER_RULES:
             raise ValueError(f"rule is {rule!r}, but must be one of {', '.join(HAND_OVER_RULES)}")
+        if math.isnan(threshold):
+            raise ValueError("threshold is nan, but must be a number: 0 hands over no text, above 1 all")
         self.student, self.teacher, self.threshold = student, teacher, threshold
         self.rule, self.teacher_temperature = rule, teacher_temperature
 
@@ -73,9 +76,10 @@ class Cascade:
             text_pairs: Their partners, for a student of sentence pairs.
 
         Raises:
-            ValueError: The teacher gives other than C logits a text.
+            TypeError: `texts` is one string, or one of them is not a string.
+            ValueError: The teacher gives other than C finite logits a text.
         """
-        sides = [list(texts)] if text_pairs is None else [list(texts), list(text_pairs)]
+        sides = [list(strings(side)) for side in (texts, text_pairs) if side is not None]
         found = log_probabilities(self.student.predict_logits(*sides), self.student.calibration_temperature or 1.0)
         handed_over = confidence(found) < self.threshold
         if handed_over.any():
@@ -85,6 +89,11 @@ class Cascade:
                 raise ValueError(
                     f"the teacher gave logits of shape {logits.shape} for {len(places)} texts and "
                     f"{found.shape[1]} labels; it must have the labels of the student, in the same order"
+                )
+            if not np.isfinite(logits).all():
+                wrong = places[~np.isfinite(logits).all(axis=1)][0]
+                raise ValueError(
+                    f"the teacher gave logits that are not finite for text {wrong}: {sides[0][wrong]!r:.50}"
                 )
             found[places] = decide(found[places], log_probabilities(logits, self.teacher_temperature), self.rule)
         names = [self.student.labels[index] for index in found.argmax(axis=1)]

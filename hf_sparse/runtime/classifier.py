@@ -165,10 +165,10 @@ class NgramClassifier:
         if text_pairs is not None:
             if isinstance(texts, Sized) and isinstance(text_pairs, Sized) and len(texts) != len(text_pairs):
                 raise ValueError(f"there are {len(texts)} texts, but {len(text_pairs)} text_pairs: one each")
-            sides = zip(_strings(texts), _strings(text_pairs), strict=True)
+            sides = zip(strings(texts), strings(text_pairs), strict=True)
             batches = _batches(chain.from_iterable(sides))
         else:
-            batches = _batches(texts if isinstance(texts, list | tuple) else _strings(texts), self.num_threads)
+            batches = _batches(texts if isinstance(texts, list | tuple) else strings(texts), self.num_threads)
         parts = list(self._run(batches))
         if not parts:
             return np.zeros((0, self._head.num_labels), dtype=np.float32)
@@ -217,7 +217,7 @@ def _return_memory() -> None:
             trim(0)
 
 
-def _strings(texts: Iterable[str]) -> Iterator[str]:
+def strings(texts: Iterable[str]) -> Iterator[str]:
     """Yield texts one by one, those of an Arrow column too."""
     if isinstance(texts, str):
         raise TypeError(f"texts must be many strings, got one: put it into a list, [{texts!r:.50}]")

@@ -136,13 +136,15 @@ def test_card_says_what_calibration_brings() -> None:
     report["calibration"] = {
         "temperature": 1.23456,
         "fitted_on": "the validation texts",
-        "test": {"ece_before": 0.0456, "ece_after": 0.0123},
+        "test": {"num_texts": 1234, "ece_before": 0.0456, "ece_after": 0.0123},
     }
     card = render_card(report)
     assert "divides logits by 1.235, fitted on the validation texts" in card
-    assert "is 0.0456 without and 0.0123 with it" in card
+    assert "The expected calibration error on 1,234 test texts is 0.0456 without and 0.0123 with it.\n" in card
     del report["calibration"]["test"]  # texts without labels
-    assert "calibrated=True" not in render_card(report)
+    card = render_card(report)
+    assert "divides logits by 1.235, fitted on the validation texts.\n" in card
+    assert "calibration error" not in card
     del report["calibration"]  # reports of before
     assert "calibrated=True" not in render_card(report)
 
@@ -245,13 +247,50 @@ def test_report_that_is_broken(tmp_path: Path) -> None:
         write_card(tmp_path)
 
 
+STEP = {"name": "prune", "num_ngrams": 77, "num_columns": 8, "table_dtype": "int4", "num_bytes": 9_000}
+STEP |= {"accuracy": 0.8, "agreement": 0.85}
+
+
+def test_scores_before_a_compression_are_not_those_of_its_result() -> None:
+    report = make_report("single_label_classification") | {"hub": FACTS}
+    compression = {"num_texts": 100, "steps": [STEP | {"num_ngrams": 1000}, STEP]}
+    card = render_card(report, compression=compression)
+    assert "model-index" in render_card(report)
+    assert "model-index" not in card
+    assert "over 77 embeddings" in card
+    assert "parameters" not in card.split("## Use")[0]
+    assert "Of the student before it was compressed" in card
+
+
+def test_card_says_what_was_distilled() -> None:
+    report = make_report("single_label_classification")
+    assert "linear classifier" not in render_card(report)
+    report["ensemble"] = {"weights": {"teacher": 0.0, "ngram_expert": 0.413}, "accuracy": 0.7}
+    card = render_card(report)
+    assert "0.00 times the teacher's logits and 0.41 times those of a linear classifier" in card
+    assert "together they have an accuracy of 0.7000 on the test texts" in card
+    del report["ensemble"]["accuracy"]
+    assert "together" not in render_card(report)
+
+
+def test_of_several_labels_the_thresholds_count() -> None:
+    report = make_report("multi_label_classification")
+    report["student_with_thresholds"] = report["student"] | {"accuracy": 0.6543, "macro_f1": 0.4321}
+    metadata, card = metadata_of(render_card(report)), render_card(report)
+    values = {result["value"] for result in metadata["model-index"][0]["results"][0]["metrics"]}
+    assert {0.6543, 0.4321} <= values
+    assert report["student"]["accuracy"] not in values
+    assert "| student, its thresholds | 0.6543 | 0.4321 |" in card
+    assert "above a threshold of their own" in card
+
+
 @pytest.mark.parametrize("compressed", [True, False])
 def test_table_says_what_the_student_is_worth(compressed: bool) -> None:
     report = make_report("single_label_classification") | {"hub": FACTS}
     report["baselines"] = {"tfidf": {"test": {"accuracy": 0.7, "macro_f1": 0.6}, "validation": {}}}
     report["calibration"] = {"temperature": 1.2, "fitted_on": "texts"}
-    report["calibration"]["test"] = {"ece_before": 0.0456, "ece_after": 0.0123}
-    compression = {"num_texts": None, "steps": []} if compressed else None
+    report["calibration"]["test"] = {"num_texts": 10, "ece_before": 0.0456, "ece_after": 0.0123}
+    compression = {"num_texts": None, "steps": [STEP]} if compressed else None
     card = render_card(report, compression=compression)
     size = "" if compressed else " 12.0 |"
     assert ("| MB |" in card.split("### Compression")[0]) == (not compressed)
