@@ -77,6 +77,7 @@ class LabelSpace:
         values: For each string in the data the id it stands for.
         numbers: For each integer in the data the id it stands for; None if integers may be names as well as ids.
         origin: Where the names come from, for error messages.
+        advice: What to do about a value that is none of them, for error messages.
     """
 
     problem_type: ProblemType
@@ -84,6 +85,7 @@ class LabelSpace:
     values: dict[str, int]
     numbers: dict[int, int] | None
     origin: str
+    advice: str = "map the values to names in data.labels"
 
     @classmethod
     def from_recipe(
@@ -233,7 +235,7 @@ class LabelSpace:
         if found is None:
             raise ValueError(
                 f"{where!r} has the label {value!r}, which is outside {self.origin} ({self._known()}); "
-                "correct the data or map it in data.labels"
+                f"correct the data, or {self.advice}"
             )
         return found
 
@@ -249,7 +251,7 @@ class LabelSpace:
         if self.numbers is None:
             raise ValueError(
                 f"the label {value} is ambiguous, because {self.origin} ({self._known()}) are numbers themselves: it "
-                "may be a name or an id; map the values to names in data.labels"
+                f"may be a name or an id; {self.advice}"
             )
         return self.numbers.get(value)
 

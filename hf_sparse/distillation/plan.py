@@ -116,7 +116,9 @@ class RunPlan:
             "validation": data.validation and source_fingerprint(data.validation),
             "test": data.test and source_fingerprint(data.test),
         }
-        inputs = {"sources": sources, "space": dataclasses.asdict(self.space), "held_out": data.validation_size}
+        space = dataclasses.asdict(self.space)
+        del space["advice"]  # of error messages only
+        inputs = {"sources": sources, "space": space, "held_out": data.validation_size}
         if data.fold is not None:
             inputs["held_out"] = f"part {data.fold} of {data.num_folds}"
         return self._stage("texts", inputs | {"seed": self.recipe.seed})

@@ -1,7 +1,7 @@
 """Labelled texts to measure a student on, from files or from the folder of a run, and the student's logits of them."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -143,6 +143,7 @@ def label_space(folder: Path, names: list[str], *, problem_type: ProblemType) ->
     """Return what labels in files stand for, by the report beside a student if its labels are those of the report."""
     origin = f"the labels of {str(folder)!r}"
     space = LabelSpace.from_names(names, problem_type=problem_type, origin=origin)
+    space = replace(space, advice="write the names of the labels in the file")
     path = folder / "report.json"
     report = read_json(path) if path.is_file() else {}
     if report.get("labels") != names:

@@ -90,11 +90,10 @@ class Cascade:
                     f"the teacher gave logits of shape {logits.shape} for {len(places)} texts and "
                     f"{found.shape[1]} labels; it must have the labels of the student, in the same order"
                 )
-            if not np.isfinite(logits).all():
-                wrong = places[~np.isfinite(logits).all(axis=1)][0]
-                raise ValueError(
-                    f"the teacher gave logits that are not finite for text {wrong}: {sides[0][wrong]!r:.50}"
-                )
+            finite = np.isfinite(logits).all(axis=1)
+            if not finite.all():
+                wrong = places[~finite][0]
+                raise ValueError(f"the teacher's logits of text {wrong}, {sides[0][wrong]!r:.50}, are not finite")
             found[places] = decide(found[places], log_probabilities(logits, self.teacher_temperature), self.rule)
         names = [self.student.labels[index] for index in found.argmax(axis=1)]
         return CascadeResult(labels=names, probabilities=np.exp(found), handed_over=handed_over)

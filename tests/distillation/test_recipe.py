@@ -6,7 +6,9 @@ from typing import Any
 
 import jsonargparse
 import pytest
+import torch
 
+from hf_sparse.distillation.plan import RunPlan
 from hf_sparse.distillation.recipe import (
     DistilRecipe,
     EvaluateRecipe,
@@ -19,6 +21,7 @@ from hf_sparse.distillation.recipe import (
     VocabularyRecipe,
 )
 from hf_sparse.distillation.recipe_data import DataRecipe, TextSet
+from tests.tiny_task import make_encoder, write_rows
 
 GOLD = TextSet(path="train.csv", label_column="label")
 
@@ -152,6 +155,19 @@ def test_private_texts_are_not_trained_on() -> None:
 def test_ngram_expert_where_it_cannot_be(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=f"teacher.ngram_expert is true, but .*{message}; set it to false"):
         make_recipe(teacher=TeacherRecipe(model="org/t", ngram_expert=True), **changes)
+
+
+@pytest.mark.parametrize(("label", "found"), [(["a", "b"], "multi_label_classification"), (0.5, "regression")])
+def test_ngram_expert_where_the_labels_say_that_it_cannot_be(tmp_path: Path, label: Any, found: str) -> None:
+    """The type of the task is known only when the labels have been read, and then nothing has been made yet."""
+    write_rows(tmp_path / "train.jsonl", [{"text": f"text {i}", "label": label} for i in range(9)])
+    make_encoder(tmp_path / "encoder")
+    train = TextSet(path=str(tmp_path / "train.jsonl"), label_column="label")
+    recipe = make_recipe(
+        data={"train": train}, teacher=TeacherRecipe(model=str(tmp_path / "encoder"), ngram_expert=True)
+    )
+    with pytest.raises(ValueError, match=f"ngram_expert is true, but data.problem_type is {found}"):
+        RunPlan(recipe, device=torch.device("cpu")).space  # noqa: B018 (a property)
 
 
 def test_student_that_nothing_trains_is_refused() -> None:

@@ -185,6 +185,14 @@ def test_the_cascade_checks_its_parts(folder: Path) -> None:
     with pytest.raises(ValueError, match=r"logits of shape \(2, 2\) for 2 texts and 3 labels"):
         Cascade(student, lambda texts: np.zeros((len(texts), 2)), 2.0).predict(["a", "b"])
     assert Cascade(student, np.zeros, 0.0).predict([]).labels == []
+    with pytest.raises(TypeError, match="texts must be many strings, got one"):
+        Cascade(student, np.zeros, 0.0).predict("a text")
+    with pytest.raises(ValueError, match="threshold is nan"):
+        Cascade(student, np.zeros, float("nan"))
+    with pytest.raises(ValueError, match="logits of text 1, 'b', are not finite"):
+        Cascade(student, lambda texts: np.array([[0.0, 1, 2], [np.nan, 1, 2]]), 2.0).predict(["a", "b"])
+    column = pa.chunked_array([["a"], ["b"]])
+    assert Cascade(student, np.zeros, 0.0).predict(column).labels == student.predict(["a", "b"])
     student.problem_type = "multi_label_classification"
     with pytest.raises(ValueError, match="needs one label a text"):
         Cascade(student, np.zeros, 0.5)

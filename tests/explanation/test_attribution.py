@@ -177,6 +177,19 @@ def test_of_several_labels_one_that_is_given_is_explained(
         assert Explainer(folder).explain(text).label in NgramClassifier.from_pretrained(folder).predict([text])[0]
 
 
+def test_of_several_labels_that_are_given_the_most_probable_is_explained(
+    tmp_path: Any, make_model: ModelFactory, tokenizer: SparseNgramTokenizer
+) -> None:
+    for thresholds in ([0.01, 0.05, 0.001], [0.001, 0.01, 0.05], [0.05, 0.001, 0.01]):
+        model = make_model(problem_type="multi_label_classification", label_thresholds=thresholds)
+        folder = tmp_path / str(thresholds[0])
+        SparseNgramTextClassificationPipeline(model=model, tokenizer=tokenizer, device="cpu").save_pretrained(folder)
+        classifier = NgramClassifier.from_pretrained(folder)
+        best = int(classifier.predict_logits(["a good film"])[0].argmax())
+        assert len(classifier.predict(["a good film"])[0]) == 3
+        assert Explainer(folder).explain("a good film").label == classifier.labels[best]
+
+
 @pytest.mark.parametrize("pooling", ["mean", "max"])
 def test_a_word_that_both_texts_share_counts_alike_in_both(
     tmp_path: Any, make_model: ModelFactory, tokenizer: SparseNgramTokenizer, pooling: str

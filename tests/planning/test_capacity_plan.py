@@ -16,6 +16,7 @@ from hf_sparse.planning.estimate import Batch, Shape, received_bytes
 from hf_sparse.planning.hardware import known_hardware, load_hardware
 from hf_sparse.planning.plan import format_plan, plan
 from hf_sparse.student import SparseNgramConfig
+from tests.tiny_task import make_encoder, make_teacher
 
 
 @pytest.fixture
@@ -72,7 +73,9 @@ def test_counts_are_those_of_a_run(recipe: dict[str, Any], tmp_path: Path) -> No
     assert found["bytes"]["optimizer_state_per_process"] == 1001 * 4
     assert 0 < found["bytes"]["subwords_per_process"] < found["bytes"]["table_per_process"] / 10
     assert found["network_bytes"] == 0
-    assert found["warnings"] == []
+    assert found["warnings"] == [
+        "the teacher is not on this machine: if it has no head for this task, its fine-tuning comes on top"
+    ]
     assert found["seconds"] == pytest.approx(sum(stage["seconds"] for stage in found["stages"].values()))
 
 
@@ -97,6 +100,24 @@ def test_labelling_is_left_out_where_logits_are_given(recipe: dict[str, Any], tm
     )
     read = Recipe(output_dir="x", data=data, teacher=TeacherRecipe(model="some/teacher"))
     assert measure_corpus(read, words_per_text=4).has_logits
+
+
+def test_a_teacher_without_a_head_is_trained_first(recipe: dict[str, Any], tmp_path: Path) -> None:
+    recipe["teacher"]["model"] = str(make_teacher(tmp_path / "classifier"))
+    ready = plan(write(recipe, tmp_path))
+    assert "teacher" not in ready["stages"]
+    assert ready["warnings"] == []
+    recipe["teacher"] |= {"model": str(make_encoder(tmp_path / "encoder")), "epochs": 3}
+    found = plan(write(recipe, tmp_path))
+    assert list(found["stages"])[:4] == ["texts", "vocabulary", "teacher", "label"]
+    assert found["seconds"] == pytest.approx(sum(stage["seconds"] for stage in found["stages"].values()))
+    # 80 texts, three times, each four times as long as one of the 180 that are labelled.
+    assert found["stages"]["teacher"]["seconds"] == pytest.approx(
+        found["stages"]["label"]["seconds"] * 4 * 3 * 80 / 180
+    )
+    recipe["teacher"]["fine_tune"] = "head"
+    head = plan(write(recipe, tmp_path))["stages"]
+    assert head["teacher"]["seconds"] == pytest.approx(head["label"]["seconds"] * 80 / 180)
 
 
 def test_columns_are_shared_out(recipe: dict[str, Any], tmp_path: Path) -> None:
@@ -159,7 +180,8 @@ def test_what_does_not_fit_is_named(recipe: dict[str, Any], tmp_path: Path) -> N
     found = plan(path, teacher_parameters=1e6)
     assert "a process needs 4" in found["warnings"][0]
     assert "! a process needs" in format_plan(found)
-    assert not plan(path, hardware="h200", processes=8, teacher_parameters=1e6)["warnings"]
+    (warning,) = plan(path, hardware="h200", processes=8, teacher_parameters=1e6)["warnings"]
+    assert "its fine-tuning comes on top" in warning
 
 
 def test_what_is_not_known_is_asked_for(recipe: dict[str, Any], tmp_path: Path) -> None:
