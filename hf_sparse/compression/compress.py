@@ -108,7 +108,6 @@ def compress(
         texts = read_evaluation_texts(data, space, text_column=text_column, label_column=label_column, limit=limit)
     steps = _Steps(student, tokenizer, texts)
     if is_pruned:
-        _check_prunable(student.config, source)
         whole = Whole(steps.student, steps.tokenizer)
         steps.take(
             "prune", *_prune(steps, keep_ngrams, target_size, by=prune_by, table_dtype=table_dtype, folded=fold)
@@ -215,14 +214,6 @@ def _check_folders(source: Path, target: Path, *, overwrite: bool) -> None:
         raise FileExistsError(f"{target} exists already: remove it, name another output, or say overwrite")
     if target.resolve() == source.resolve():
         raise ValueError(f"the output {target} is the student itself: name another folder")
-
-
-def _check_prunable(config: PreTrainedConfig, source: Path) -> None:
-    if config.table_dtype in ("int8", "int4"):
-        raise ValueError(
-            f"the rows of {source} are {config.table_dtype} and cannot be pruned; compress the student that it was "
-            "made from, with keep_ngrams or target_size and table_dtype at once"
-        )
 
 
 def _check_measurable(config: PreTrainedConfig) -> None:

@@ -124,6 +124,7 @@ def rank_rows(
     Raises:
         ValueError: The criterion is unknown or needs counts, or the table is quantised.
     """
+    _float_blocks(model)  # before anything else is asked for: no counts would help
     rows = np.sort(vocabulary.node_row[vocabulary.node_row > 0]).astype(np.int64)
     if by == "frequency":
         return rows if counts is None else rows[np.argsort(-counts[rows], kind="stable")]

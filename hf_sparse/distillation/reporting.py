@@ -49,11 +49,11 @@ def make_report(plan: RunPlan) -> dict[str, Any]:
     references = _references(plan, text_set)
     teacher = None if references is None else score(teacher_logits, references, problem_type=problem_type)
     chosen = student_stages.choose_student(plan)
-    stages = {}
+    stages, answers = {}, {}
     for name in ("distil", "fine_tune", "from_scratch"):
         if plan.is_current(name):
-            logits = student_stages.student_logits(plan, name, text_set)
-            stages[name] = _compare(logits, teacher_logits, references, teacher, problem_type=problem_type)
+            answers[name] = student_stages.student_logits(plan, name, text_set)
+            stages[name] = _compare(answers[name], teacher_logits, references, teacher, problem_type=problem_type)
             validation = plan.stage_folder(name) / "validation.json"
             stages[name]["validation"] = json.loads(validation.read_text(encoding="utf-8"))
     student = stages[chosen]
@@ -82,7 +82,7 @@ def make_report(plan: RunPlan) -> dict[str, Any]:
         "environment": _environment(),
         "recipe": dataclasses.asdict(plan.recipe),
     }
-    report |= _with_thresholds(plan, report, references)
+    report |= _with_thresholds(answers[chosen], references, report["calibration"], problem_type=problem_type)
     if plan.recipe.evaluate.speed_seconds > 0:
         report |= _measure_speed(plan, model, text_set)
     return report
@@ -166,15 +166,15 @@ def _ensemble(plan: RunPlan, text_set: str, references: Any) -> dict[str, Any]:
     return {"ensemble": found}
 
 
-def _with_thresholds(plan: RunPlan, report: dict[str, Any], references: Any) -> dict[str, Any]:
+def _with_thresholds(
+    logits: Any, references: Any, calibration: dict[str, Any] | None, *, problem_type: Any
+) -> dict[str, Any]:
     """Return the scores of what a student of several labels a text answers, by the thresholds that were fitted."""
-    thresholds = (report["calibration"] or {}).get("label_thresholds")
+    thresholds = (calibration or {}).get("label_thresholds")
     if thresholds is None or references is None:
         return {}
-    logits = student_stages.student_logits(plan, report["student"]["stage"], report["text_set"])
-    config = {"problem_type": plan.space.problem_type, "label_thresholds": thresholds}
-    found = score(above_thresholds(logits, config), references, problem_type=plan.space.problem_type)
-    return {"student_with_thresholds": found}
+    decided = above_thresholds(logits, {"problem_type": problem_type, "label_thresholds": thresholds})
+    return {"student_with_thresholds": score(decided, references, problem_type=problem_type)}
 
 
 def _compare(

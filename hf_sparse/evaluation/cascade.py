@@ -7,7 +7,6 @@ decides what is handed over, or both do, by the average of their log-probabiliti
 import json
 import logging
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,15 +19,13 @@ from hf_sparse.evaluation.calibration import fit_temperature
 from hf_sparse.evaluation.hand_over import Answers, as_columns, choose, curve, hand_over, score_labels, thresholds
 from hf_sparse.evaluation.labelled_texts import LabelledTexts, Student, run_problem
 from hf_sparse.evaluation.plots import plot_cascade
+from hf_sparse.evaluation.speed import runtime_speed
 from hf_sparse.evaluation.teacher import Teacher
 from hf_sparse.extras import require_extra
 from hf_sparse.files import write_json
-from hf_sparse.runtime import NgramClassifier
 from hf_sparse.runtime.cascade import HAND_OVER_RULES, confidence, decide, log_probabilities
 
 logger = logging.getLogger(__name__)
-
-_WARMING_TEXTS = 512
 
 _TITLES = {
     "teacher": "teacher decides",
@@ -261,13 +258,10 @@ def _of_files(student: Student, sources: dict[str, TextSet], *, teacher: str | N
 
 
 def _student_seconds(student: Student, texts: LabelledTexts) -> float:
-    """Return the seconds a text of the runtime, or of torch for a student that the runtime cannot read."""
-    sides = [side for side in (texts.texts, texts.text_pairs) if side is not None]
-    try:
-        answer: Callable[..., object] = NgramClassifier.from_pretrained(str(student.folder)).predict_logits
-    except ValueError:
-        answer = student.logits
-    answer(*(side[:_WARMING_TEXTS] for side in sides))
+    """Return the seconds a text of the runtime, or of torch for a student that the runtime does not serve."""
+    rate = runtime_speed(student, texts)
+    if rate is not None:
+        return 1 / rate
     started = time.perf_counter()
-    answer(*sides)
+    student.logits(texts.texts, texts.text_pairs)
     return (time.perf_counter() - started) / len(texts.texts)

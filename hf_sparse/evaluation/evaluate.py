@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,20 +12,16 @@ from hf_sparse.distillation.recipe_data import TextSet
 from hf_sparse.evaluation.calibration import Calibration, measure_calibration
 from hf_sparse.evaluation.labelled_texts import LabelledTexts, Student
 from hf_sparse.evaluation.metrics import agreement, predictions_of, retention, score
-from hf_sparse.evaluation.speed import measure_throughput
+from hf_sparse.evaluation.speed import runtime_speed
 from hf_sparse.evaluation.teacher import Teacher
 from hf_sparse.extras import require_extra
 from hf_sparse.files import write_json
-from hf_sparse.runtime import NgramClassifier
 from hf_sparse.runtime.folder import student_folder
 from hf_sparse.runtime.head import above_thresholds
-from hf_sparse.runtime.pooling import MODES
 
 Array = npt.NDArray[Any]
 
 # What the speed is measured on and for.
-_SPEED_TEXTS: Final = 4096
-_SPEED_SECONDS: Final = 0.5
 
 
 def evaluate(
@@ -80,7 +76,7 @@ def evaluate(
     asked = None if teacher is None else Teacher(teacher, loaded.names, max_length=max_length)
     logits = loaded.logits(texts.texts, texts.text_pairs)
     report = _measure_student(loaded, texts, logits)
-    report["texts_per_second"] = {"student": _speed(loaded, texts, num_threads=num_threads)}
+    report["texts_per_second"] = {"student": runtime_speed(loaded, texts, num_threads=num_threads)}
     if asked is not None:
         other = asked.logits(texts)
         report["texts_per_second"]["teacher"] = len(texts.texts) / asked.seconds
@@ -141,19 +137,6 @@ def _calibration(student: Student, logits: Array, labels: Array) -> dict[str, fl
         "nll": found["nll_before"],
         "nll_calibrated": known["nll"],
     }
-
-
-def _speed(student: Student, texts: LabelledTexts, *, num_threads: int) -> float | None:
-    """Return the texts a second of the runtime, None where it does not serve the student."""
-    if student.model.config.pooling not in MODES:
-        return None
-    classifier = NgramClassifier.from_pretrained(student.folder, num_threads=num_threads)
-    sample = texts.texts[:_SPEED_TEXTS]
-    pairs = None if texts.text_pairs is None else texts.text_pairs[:_SPEED_TEXTS]
-    rates = measure_throughput(
-        {"student": lambda some: classifier.predict_proba(some, pairs)}, sample, seconds=_SPEED_SECONDS
-    )
-    return rates["student"].median
 
 
 def format_evaluation(report: dict[str, Any]) -> str:

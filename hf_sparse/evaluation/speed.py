@@ -8,6 +8,14 @@ import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
+
+from hf_sparse.evaluation.labelled_texts import LabelledTexts, Student
+from hf_sparse.runtime import NgramClassifier
+from hf_sparse.runtime.pooling import MODES
+
+_TEXTS: Final = 4096
+_SECONDS: Final = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +59,19 @@ def measure_throughput(
         name: Throughput(median=statistics.median(values), slowest=min(values), fastest=max(values))
         for name, values in rates.items()
     }
+
+
+def runtime_speed(student: Student, texts: LabelledTexts, *, num_threads: int = 1) -> float | None:
+    """Return the texts a second of the runtime, None where it does not serve the student."""
+    if student.model.config.pooling not in MODES:
+        return None
+    classifier = NgramClassifier.from_pretrained(student.folder, num_threads=num_threads)
+    sample = texts.texts[:_TEXTS]
+    pairs = None if texts.text_pairs is None else texts.text_pairs[:_TEXTS]
+    rates = measure_throughput(
+        {"student": lambda some: classifier.predict_proba(some, pairs)}, sample, seconds=_SECONDS
+    )
+    return rates["student"].median
 
 
 def _seconds(classify: Callable[[Sequence[str]], object], texts: Sequence[str], repeats: int) -> float:

@@ -48,7 +48,7 @@ def info(model: str, *, revision: str | None = None, verify: bool = False) -> di
         "calibrated": config.get("calibration_temperature") is not None,
         "bytes": sum(path.stat().st_size for path in files) if files else None,
         **_reported(folder),
-        "verified": True if verify else None,
+        "verified": verify or None,
     }
 
 

@@ -159,5 +159,7 @@ def test_mistakes() -> None:
         rank_rows(model, VOCABULARY)
     with pytest.raises(ValueError, match="quantised"):
         prune_student(new_student(table_dtype="int8"), VOCABULARY, keep=3)
+    with pytest.raises(ValueError, match="prune the student it was made from"):
+        rank_rows(new_student(table_dtype="int8"), VOCABULARY)
     with pytest.raises(ValueError, match="100 bytes are too few"):
         ngrams_for_size(model, VOCABULARY, target_bytes=100, table_dtype="int8", folded=True)

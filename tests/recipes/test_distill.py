@@ -141,6 +141,8 @@ def test_distils_other_problems(
         assert config["label_thresholds"] == report["calibration"]["label_thresholds"]
         measured = report["calibration"]["validation"]
         assert measured["macro_f1_after"] >= measured["macro_f1_before"]
+        by_thresholds = report["student_with_thresholds"]["macro_f1"]
+        assert by_thresholds == pytest.approx(report["calibration"]["test"]["macro_f1_after"])
 
 
 def test_lists_of_labels_are_a_multi_label_task(launch: Launcher, task: Path, tmp_path: Path) -> None:
