@@ -3,6 +3,7 @@
 Files are read one at a time and in batches, so that nothing has to fit into memory and an unreadable file is named.
 """
 
+import ast
 import csv
 import glob
 import json
@@ -226,11 +227,40 @@ def _read_text_file(file: Path, columns: dict[str, str]) -> Iterator[pa.Table]:
         options["index_col"] = False
     try:
         rows = datasets.load_dataset(reader, data_files=str(file), split="train", streaming=True, **options)
-        yield from rows.with_format("arrow").iter(batch_size=BATCH_ROWS)
+        for batch in rows.with_format("arrow").iter(batch_size=BATCH_ROWS):
+            yield _with_lists(batch, columns.get("label")) if reader == "csv" else batch
     except StopIteration as error:
         raise ValueError(f"{str(file)!r} holds no texts; remove it or name another file") from error
     except (datasets.exceptions.DatasetGenerationError, UnicodeDecodeError, ValueError) as error:
         raise ValueError(f"{str(file)!r} cannot be read as {reader}: {error}") from error
+
+
+def _with_lists(table: pa.Table, column: str | None) -> pa.Table:
+    """Read labels such as `["a", "b"]`, or with single quotes as pandas writes them, as the lists that they are.
+
+    A column in which one is something else is left alone: `[sic]` may be a name. What is empty is missing.
+    """
+    if column not in table.column_names or table[column].type not in (pa.string(), pa.large_string()):
+        return table
+    lists = [_list_in(value) for value in table[column].to_pylist() if value]
+    if not lists or None in lists:
+        return table
+    found = iter(lists)
+    try:
+        array = pa.array([next(found) if value else None for value in table[column].to_pylist()])
+    except pa.ArrowException:  # names beside numbers, or lists in lists
+        return table
+    return table.set_column(table.column_names.index(column), column, array)
+
+
+def _list_in(text: str) -> list[Any] | None:
+    """Return the list that a text spells, None if it is not one."""
+    try:
+        found = ast.literal_eval(text) if text.startswith("[") else None
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return None
+    is_flat = isinstance(found, list) and all(isinstance(value, str | int | float) for value in found)
+    return found if is_flat else None
 
 
 def _has_plain_quotes(file: Path) -> bool:

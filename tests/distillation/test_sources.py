@@ -5,6 +5,7 @@ import gzip
 import json
 import math
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ TEXTS = ["NA", "007", "1e5", "a, b", 'she said "so"', "two\nlines", "a\ttab", ""
 LABELS = [index % 3 for index in range(len(TEXTS))]
 
 
-def write(path: Path, texts: list[str], labels: list[int]) -> Path:
+def write(path: Path, texts: list[str], labels: Sequence[object]) -> Path:
     """Write a file of the kind that its name says."""
     rows = [{"id": index, "text": text, "label": label} for index, (text, label) in enumerate(zip(texts, labels))]  # noqa: B905
     if path.suffix == ".parquet":
@@ -295,3 +296,22 @@ def test_hub_data_set_is_known_by_its_commit(tmp_path: Path, monkeypatch: pytest
     assert found[0] != found[1]
     pinned = TextSet(path="org/texts", split="train", revision="a" * 40)
     assert source_fingerprint(pinned) == found[0]
+
+
+@pytest.mark.parametrize(
+    ("labels", "expected"),
+    [
+        (['["a", "b"]', "[]"], [["a", "b"], []]),
+        (["['a', 'b']", "['c']"], [["a", "b"], ["c"]]),
+        (["[1, 0]", "[0, 0]"], [[1, 0], [0, 0]]),
+        (["[sic]", "['a']"], ["[sic]", "['a']"]),
+        (["[1, 'a']", "[[1]]"], ["[1, 'a']", "[[1]]"]),
+        (["[[1]]", "[[0]]"], ["[[1]]", "[[0]]"]),
+        (["['a']", ""], [["a"], None]),
+        (["", ""], ["", ""]),
+        (["[" * 2000, "['a']"], ["[" * 2000, "['a']"]),
+    ],
+)
+def test_lists_of_labels_in_csv(tmp_path: Path, labels: list[str], expected: list[object]) -> None:
+    path = write(tmp_path / "rows.csv", ["x", "y"], labels)
+    assert read(path, label_column="label")["label"] == expected
