@@ -100,7 +100,12 @@ def _tell(folder: Path, fitted: dict[str, Any], measured: dict[str, Any], *, fit
 def format_calibration(result: dict[str, Any]) -> str:
     """Return the result as a table for people."""
     measured = {name: result[name] for name in ("data", "test", "validation") if result.get(name)}
-    kinds = {"ece": "calibration error", "nll": "log-likelihood, negative", "macro_f1": "macro F1"}
+    kinds = {
+        "ece": "calibration error",
+        "ece_debiased": "less its bias on few texts",
+        "nll": "log-likelihood, negative",
+        "macro_f1": "macro F1",
+    }
     lines = [f"temperature {result['temperature']:.4f}"]
     if result["label_thresholds"] is not None:
         lines.append("thresholds " + " ".join(f"{threshold:.3f}" for threshold in result["label_thresholds"]))

@@ -12,7 +12,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 from scipy.optimize import minimize_scalar
-from scipy.special import expit, log_expit, log_softmax, softmax
+from scipy.special import expit, log_expit, log_softmax, ndtr, softmax
 from sklearn.metrics import f1_score
 
 from hf_sparse.distillation.recipe_data import ProblemType
@@ -66,6 +66,26 @@ class Reliability:
         """Expected calibration error: the mean distance of stated and observed, weighted by counts."""
         total = self.counts.sum()
         return float((self.counts * np.abs(self.stated - self.observed)).sum() / total) if total else 0.0
+
+    @property
+    def debiased_error(self) -> float:
+        """The same less what chance adds to it, at least 0: on few texts even honest probabilities miss what is observed.
+
+        The bias is what drawing the observed shares anew would add, by their normal approximation (Kumar et al. 2019,
+        "Verified Uncertainty Calibration"); part of it stays, as they are drawn around what was observed.
+        """
+        some = self.counts > 0
+        if not some.any():
+            return 0.0
+        counts, gap = self.counts[some], (self.stated - self.observed)[some]
+        # One more of each outcome: a bin of one text is not sure of its share.
+        share = (counts * self.observed[some] + 1) / (counts + 2)
+        deviation = np.sqrt(share * (1 - share) / counts)
+        # The mean of a folded normal distribution.
+        drawn = deviation * np.sqrt(2 / np.pi) * np.exp(-((gap / deviation) ** 2) / 2)
+        drawn += gap * (1 - 2 * ndtr(-gap / deviation))
+        bias = float((counts * (drawn - np.abs(gap))).sum() / counts.sum())
+        return max(0.0, self.error - bias)
 
 
 def calibrate(logits: Array, labels: Array, *, problem_type: ProblemType) -> Calibration:
@@ -225,13 +245,14 @@ def measure_calibration(logits: Array, labels: Array, calibration: Calibration) 
         calibration: What was fitted.
 
     Returns:
-        `num_texts`, `ece_before`, `ece_after`, `nll_before`, `nll_after`; with thresholds `macro_f1_before` (all of
-        them 0.5) and `macro_f1_after`.
+        `num_texts`, `ece_before`, `ece_after`, `ece_debiased_before`, `ece_debiased_after` (`Reliability`), `nll_before`,
+        `nll_after`; with thresholds `macro_f1_before` (all of them 0.5) and `macro_f1_after`.
     """
     found: dict[str, float | int] = {"num_texts": len(logits)}
     for name, temperature in (("before", 1.0), ("after", calibration.temperature)):
         probabilities = to_probabilities(logits, temperature=temperature, is_multi_label=labels.ndim == 2)
-        found[f"ece_{name}"] = expected_calibration_error(probabilities, labels)
+        bins = reliability(probabilities, labels)
+        found[f"ece_{name}"], found[f"ece_debiased_{name}"] = bins.error, bins.debiased_error
         found[f"nll_{name}"] = negative_log_likelihood(logits, labels, temperature=temperature)
     if calibration.thresholds is not None:
         plain = to_probabilities(logits, is_multi_label=True)

@@ -56,6 +56,39 @@ def test_error_of_bounds_and_extremes() -> None:
     assert diagram.counts.tolist() == [2, 1]
 
 
+def test_debiased_error_is_less_what_chance_adds() -> None:
+    """The closed form against draws of the shares, and what it is for: honest probabilities of few texts."""
+    random = np.random.default_rng(0)
+    probabilities = random.dirichlet(np.full(3, 0.5), size=300)
+    labels = (probabilities.cumsum(1) < random.random((300, 1))).sum(1)
+    bins = reliability(probabilities**2 / (probabilities**2).sum(1, keepdims=True), labels)
+    some = bins.counts > 0
+    share = (bins.counts * bins.observed + 1) / (bins.counts + 2)
+    deviation = np.sqrt(share * (1 - share) / np.maximum(bins.counts, 1))
+    drawn = random.normal(bins.observed, deviation, size=(100_000, len(share)))
+    redrawn = (np.abs(bins.stated - drawn)[:, some] * bins.counts[some]).sum(1).mean() / bins.counts.sum()
+    assert bins.debiased_error == pytest.approx(2 * bins.error - redrawn, abs=1e-4)
+
+    plain, debiased = [], []
+    for _ in range(200):
+        labels = (probabilities.cumsum(1) < random.random((300, 1))).sum(1)
+        bins = reliability(probabilities, labels)
+        plain.append(bins.error)
+        debiased.append(bins.debiased_error)
+    assert np.mean(debiased) < 0.65 * np.mean(plain)
+    assert min(debiased) >= 0.0
+
+
+def test_debiased_error_of_many_texts_is_the_error() -> None:
+    random = np.random.default_rng(0)
+    probabilities = random.dirichlet(np.full(2, 0.5), size=200_000)
+    labels = (probabilities.cumsum(1) < random.random((200_000, 1))).sum(1)
+    bins = reliability(probabilities**3 / (probabilities**3).sum(1, keepdims=True), labels)
+    assert bins.error > 0.05
+    assert bins.debiased_error == pytest.approx(bins.error, rel=0.01)
+    assert reliability(np.zeros((0, 2)), np.zeros(0, np.int64)).debiased_error == 0.0
+
+
 @pytest.mark.parametrize("scale", [0.3, 1.0, 2.5])
 @pytest.mark.parametrize("is_multi_label", [False, True])
 def test_temperature_is_the_scale_that_logits_were_multiplied_by(scale: float, is_multi_label: bool) -> None:
