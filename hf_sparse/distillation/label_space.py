@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -40,6 +41,8 @@ class SeenLabels:
             floats |= any(isinstance(value, float) for value in several)
             values.update(map(_whole_number, several))
         real = {value for value in values - {None, ""} if value == value}  # NaN equals nothing
+        # As ids, lists of two would give both labels to every text.
+        marked |= real == {0, 1} and widths == {2}
         width = min(widths) if marked and len(widths) == 1 and real <= {0, 1} else None
         return cls(values=frozenset(real), lists=bool(widths), floats=floats, width=width)
 
@@ -77,6 +80,8 @@ class LabelSpace:
         values: For each string in the data the id it stands for.
         numbers: For each integer in the data the id it stands for; None if integers may be names as well as ids.
         origin: Where the names come from, for error messages.
+        are_rows: Of two labels: whether [0, 1] is a row that says of each label whether a text has it, and no list of
+            ids; None if that is not known.
         advice: What to do about a value that is none of them, for error messages.
     """
 
@@ -85,6 +90,7 @@ class LabelSpace:
     values: dict[str, int]
     numbers: dict[int, int] | None
     origin: str
+    are_rows: bool | None = None
     advice: str = "map the values to names in data.labels"
 
     @classmethod
@@ -144,7 +150,8 @@ class LabelSpace:
         """
         if seen.width is not None:
             names = [f"LABEL_{index}" for index in range(seen.width)]
-            return cls.from_names(names, problem_type=problem_type, origin="the labels of data.train")
+            space = cls.from_names(names, problem_type=problem_type, origin="the labels of data.train")
+            return replace(space, are_rows=True if seen.width == 2 else None)
         if len(seen.values) < (1 if problem_type == "multi_label_classification" else 2):
             raise ValueError(
                 f"the labels of data.train are {sorted(map(str, seen.values))}, but a classifier needs two at least; "
@@ -160,7 +167,8 @@ class LabelSpace:
         if len(integers) == len(seen.values):
             if integers == list(range(len(integers))):
                 names = [f"LABEL_{index}" for index in integers]
-                return cls.from_names(names, problem_type=problem_type, origin=origin)
+                space = cls.from_names(names, problem_type=problem_type, origin=origin)
+                return replace(space, are_rows=False if seen.lists and len(names) == 2 else None)
             ordered = [str(value) for value in integers]
         else:
             ordered = sorted({str(value) for value in seen.values})
@@ -174,12 +182,13 @@ class LabelSpace:
             origin=origin,
         )
 
-    def meanings(self) -> dict[str, dict[str, str]]:
-        """Return what the data's values stand for, for a JSON file: names by `strings` and by `integers`."""
+    def meanings(self) -> dict[str, Any]:
+        """Return what the data's values stand for, for a JSON file: names by `strings` and `integers`, `are_rows`."""
         integers = {str(number): self.names[index] for number, index in (self.numbers or {}).items()}
-        return {"strings": {value: self.names[index] for value, index in self.values.items()}, "integers": integers}
+        strings = {value: self.names[index] for value, index in self.values.items()}
+        return {"strings": strings, "integers": integers, "are_rows": self.are_rows}
 
-    def with_meanings(self, meanings: Mapping[str, Mapping[str, str]]) -> "LabelSpace":
+    def with_meanings(self, meanings: Mapping[str, Any]) -> "LabelSpace":
         """Return the space of the same names in which the data's values stand for what `meanings` says.
 
         A name stands for itself, unless it is told otherwise. Integers are what they were in the data, never ids.
@@ -187,7 +196,8 @@ class LabelSpace:
         place = {name: index for index, name in enumerate(self.names)}
         strings = {value: place[name] for value, name in meanings["strings"].items() if name in place}
         integers = {int(value): place[name] for value, name in meanings["integers"].items() if name in place}
-        return replace(self, values=place | strings, numbers=integers or self.numbers)
+        are_rows = meanings.get("are_rows")
+        return replace(self, values=place | strings, numbers=integers or self.numbers, are_rows=are_rows)
 
     @property
     def num_labels(self) -> int:
@@ -212,7 +222,7 @@ class LabelSpace:
         for values in lists:
             if not isinstance(values, list):
                 raise ValueError(f"{where!r} has label {values!r}; a multi-label task needs a list of labels a text")
-        marked = next((values for values in lists if _is_marked(values)), None)
+        marked = self._row_among(lists, where=where)
         if marked is None:
             for row, values in enumerate(lists):
                 hot[row, [self._id(value, where=where) for value in values]] = 1.0
@@ -224,6 +234,19 @@ class LabelSpace:
                 )
             hot[:] = lists
         return pa.FixedSizeListArray.from_arrays(hot.reshape(-1), self.num_labels).cast(pa.list_(pa.float32()))
+
+    def _row_among(self, lists: list[list[object]], *, where: str) -> list[object] | None:
+        """Return a list that is a row of zeros and ones, as all others then are; None if they are lists of labels."""
+        marked = next((values for values in lists if _is_marked(values)), None)
+        may_be_rows = self.num_labels == 2 and bool(lists) and all(map(_names_both, lists))
+        if marked is not None or not may_be_rows:
+            return marked
+        if self.are_rows is None:
+            raise ValueError(
+                f"{where!r} has the label {lists[0]!r}, which may be a list of two ids or a row that says of each of "
+                "two labels whether the text has it; write the names of the labels, or rows of floats or Booleans"
+            )
+        return lists[0] if self.are_rows else None
 
     def _id(self, value: object, *, where: str) -> int:
         if isinstance(value, list) and self.problem_type == "single_label_classification":
@@ -266,6 +289,11 @@ def _is_marked(labels: list[object]) -> bool:
     numbers = set(map(_whole_number, labels))
     are_no_ids = len(labels) > 1 and numbers <= {0, 1} and any(isinstance(label, float | bool) for label in labels)
     return len(numbers) < len(labels) or are_no_ids
+
+
+def _names_both(labels: list[object]) -> bool:
+    """Tell whether a list is [0, 1] or [1, 0]."""
+    return len(labels) == 2 and set(map(_whole_number, labels)) == {0, 1}
 
 
 def _whole_number(value: object) -> object:

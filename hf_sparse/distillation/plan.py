@@ -118,6 +118,8 @@ class RunPlan:
         }
         space = dataclasses.asdict(self.space)
         del space["advice"]  # of error messages only
+        if space["are_rows"] is None:  # as in keys of earlier versions
+            del space["are_rows"]
         inputs = {"sources": sources, "space": space, "held_out": data.validation_size}
         if data.fold is not None:
             inputs["held_out"] = f"part {data.fold} of {data.num_folds}"

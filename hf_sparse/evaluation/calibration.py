@@ -69,7 +69,7 @@ class Reliability:
 
     @property
     def debiased_error(self) -> float:
-        """The same less what chance adds to it, at least 0: on few texts even honest probabilities miss what is observed.
+        """The same less what chance adds to it, at least 0: on few texts honest probabilities have an error too.
 
         The bias is what drawing the observed shares anew would add, by their normal approximation (Kumar et al. 2019,
         "Verified Uncertainty Calibration"); part of it stays, as they are drawn around what was observed.
@@ -245,8 +245,8 @@ def measure_calibration(logits: Array, labels: Array, calibration: Calibration) 
         calibration: What was fitted.
 
     Returns:
-        `num_texts`, `ece_before`, `ece_after`, `ece_debiased_before`, `ece_debiased_after` (`Reliability`), `nll_before`,
-        `nll_after`; with thresholds `macro_f1_before` (all of them 0.5) and `macro_f1_after`.
+        `num_texts`, `ece_before`, `ece_after`, `ece_debiased_before`, `ece_debiased_after` (see `Reliability`),
+        `nll_before`, `nll_after`; with thresholds `macro_f1_before` (all of them 0.5) and `macro_f1_after`.
     """
     found: dict[str, float | int] = {"num_texts": len(logits)}
     for name, temperature in (("before", 1.0), ("after", calibration.temperature)):

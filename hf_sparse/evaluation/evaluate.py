@@ -21,8 +21,6 @@ from hf_sparse.runtime.head import above_thresholds
 
 Array = npt.NDArray[Any]
 
-# What the speed is measured on and for.
-
 
 def evaluate(
     student: str,

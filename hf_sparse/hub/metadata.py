@@ -89,10 +89,13 @@ def _model_name(report: Mapping[str, Any]) -> str:
 
 
 def _hub_dataset(report: Mapping[str, Any]) -> str | None:
-    """Return the Hub's name of the data set that the student is measured on."""
+    """Return the Hub's name of the data set measured on: the test set's, or the recipe's word for local files."""
     names = report.get("hub", {}).get("datasets") or []
     test = report["recipe"].get("data", {}).get("test") or {}
-    return test["path"] if test.get("path") in names else next(iter(names), None)
+    if test.get("path") in names:
+        return str(test["path"])
+    # Among all names are those of corpora.
+    return next(iter(report["recipe"].get("hub", {}).get("datasets") or []), None)
 
 
 def _results(report: Mapping[str, Any]) -> list[EvalResult]:

@@ -54,6 +54,24 @@ def test_rows_of_zeros_and_ones(kind: type) -> None:
             given.encode(pa.array(wrong), where="data")
 
 
+def test_lists_of_zero_and_one_of_two_labels() -> None:
+    """A batch of [0, 1] alone is read as all others are, and refused where that is not known."""
+    rows = [[0, 1], [1, 0], [0, 0]]
+    space = LabelSpace.from_data(SeenLabels.of(rows), problem_type=MULTI)
+    assert space.encode(pa.array(rows[:2]), where="data").to_pylist() == rows[:2]
+    again = LabelSpace.from_names(space.names, problem_type=MULTI, origin="x").with_meanings(space.meanings())
+    assert again.encode(pa.array(rows[:1]), where="data").to_pylist() == rows[:1]
+    only = LabelSpace.from_data(SeenLabels.of(rows[:2]), problem_type=MULTI)
+    assert only.encode(pa.array(rows[:2]), where="data").to_pylist() == rows[:2]
+    ids = LabelSpace.from_data(SeenLabels.of([[0, 1], [1], []]), problem_type=MULTI)
+    assert ids.encode(pa.array([[0, 1]]), where="data").to_pylist() == [[1, 1]]
+    given = LabelSpace.from_names(["a", "b"], problem_type=MULTI, origin="the teacher")
+    assert given.encode(pa.array([[0, 1], [1]]), where="data").to_pylist() == [[1, 1], [0, 1]]
+    assert given.encode(pa.array([[0.0, 1.0]]), where="data").to_pylist() == [[0, 1]]
+    with pytest.raises(ValueError, match=r"\[0, 1\], which may be a list of two ids or a row"):
+        given.encode(pa.array([[0, 1]]), where="data")
+
+
 def test_an_empty_string_is_no_label() -> None:
     space = LabelSpace.from_data(SeenLabels.of(["a", "", "b"]), problem_type=SINGLE)
     assert space.names == ("a", "b")

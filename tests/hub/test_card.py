@@ -10,6 +10,7 @@ from huggingface_hub import ModelCard, parse_eval_result_entries
 
 from hf_sparse.distillation.reporting import format_summary
 from hf_sparse.hub.card import render_card, write_card
+from hf_sparse.hub.metadata import eval_results
 from hf_sparse.student import SparseNgramTokenizer
 from tests.conftest import ModelFactory
 
@@ -166,6 +167,16 @@ FACTS = {
 
 def metadata_of(card: str) -> Any:
     return yaml.safe_load(card.split("---\n", 2)[1])
+
+
+def test_scores_are_not_those_of_a_corpus() -> None:
+    """A local test set is of the data set that the recipe names; a corpus of the Hub is none."""
+    report = make_report("single_label_classification") | {"hub": FACTS | {"datasets": ["org/corpus"]}}
+    report["recipe"] |= {"data": {"test": {"path": "mine/test.csv"}}, "hub": {"datasets": []}}
+    assert eval_results(report) == {}
+    assert metadata_of(render_card(report))["model-index"][0]["results"][0]["dataset"]["name"] == "mine"
+    report["recipe"]["hub"]["datasets"] = ["org/mine"]
+    assert list(eval_results(report)) == [".eval_results/org--mine.yaml"]
 
 
 @pytest.mark.parametrize("problem_type", SCORES)
