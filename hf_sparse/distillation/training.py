@@ -35,6 +35,7 @@ from hf_sparse.distillation.student_weights import save_student
 from hf_sparse.distillation.subwords import Spellings
 from hf_sparse.distillation.tensor_folder import TensorFolder, write_folder
 from hf_sparse.evaluation.metrics import PRIMARY_METRIC, score
+from hf_sparse.files import write_atomic
 from hf_sparse.student import SparseNgramForSequenceClassification
 
 logger = logging.getLogger(__name__)
@@ -366,8 +367,16 @@ def _evaluation_steps(per_pass: int, total: int, *, per_epoch: int) -> set[int]:
 
 
 def _truncate_metrics(path: Path, step: int) -> None:
+    """Keep the lines up to a step; what a kill or a full disk has torn is dropped."""
     if not step:
         path.unlink(missing_ok=True)
     elif path.exists():
-        lines = [line for line in path.read_text(encoding="utf-8").splitlines() if json.loads(line)["step"] <= step]
-        path.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
+        lines = [line for line in path.read_text(encoding="utf-8").splitlines() if _step_of(line) <= step]
+        write_atomic(path, "".join(line + "\n" for line in lines))
+
+
+def _step_of(line: str) -> float:
+    try:
+        return float(json.loads(line)["step"])
+    except ValueError:
+        return math.inf

@@ -203,6 +203,16 @@ def test_interrupted_training_ends_with_the_same_weights(
         assert torch.equal(one, other)
 
 
+def test_torn_line_of_metrics_is_dropped(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"step": 1}\n{"step": 2}\n{"step": 3}\n{"time": 17', encoding="utf-8")
+    training_module._truncate_metrics(path, 2)
+    assert path.read_text(encoding="utf-8") == '{"step": 1}\n{"step": 2}\n'
+    path.write_text('{"step": 1}\n{"step": 2}\n{"ti', encoding="utf-8")
+    training_module._truncate_metrics(path, 9)
+    assert path.read_text(encoding="utf-8") == '{"step": 1}\n{"step": 2}\n'
+
+
 def test_average_of_first_and_trained_weights_is_the_best_on_validation_texts(
     tmp_path: Path, streams: tuple[TextStream, TextStream]
 ) -> None:
