@@ -140,6 +140,7 @@ class StudentTrainer:
         )
         self._dropped = dataclasses.replace(self._plain, ngram_dropout=recipe.ngram_dropout or 0.0, seed=seed)
         self._metrics = folder / "metrics.jsonl"
+        self._best_to_resume: int | None = None  # step of the best weights that the checkpoint on disk names
         self._steps_before = steps_before
         self.averages = averages
         self._share = (self._exchange.rank, self._exchange.num_processes)
@@ -250,6 +251,7 @@ class StudentTrainer:
         if progress.best is None or found.rank(by_loss=by_loss) > progress.best.rank(by_loss=by_loss):
             progress.best, progress.best_step = found, progress.step
             write_folder(self._best_folder(progress), self._step.weights(), exchange=self._exchange)
+            self._remove_other_bests(progress)
 
     def _not_finite(self, loss: object) -> ValueError:
         stage = self.folder.name.removesuffix(".partial")
@@ -279,8 +281,8 @@ class StudentTrainer:
             logger.info("%s goes on at batch %d", self.folder.name, checkpoint.step)
         if self._exchange.rank == 0:
             _truncate_metrics(self._metrics, progress.step)
-            # Of a later step than the checkpoint: it is made again.
-            remove_checkpoints(self.folder / BEST, except_for=progress.best_step)
+        self._best_to_resume = progress.best_step
+        self._remove_other_bests(progress)  # of later steps than the checkpoint, too: they are made again
         self._exchange.wait()
         return progress
 
@@ -294,8 +296,12 @@ class StudentTrainer:
             state=state,
             exchange=self._exchange,
         )
+        self._best_to_resume = progress.best_step
+        self._remove_other_bests(progress)
+
+    def _remove_other_bests(self, progress: _Progress) -> None:
         if self._exchange.rank == 0:
-            remove_checkpoints(self.folder / BEST, except_for=progress.best_step)
+            remove_checkpoints(self.folder / BEST, except_for={progress.best_step, self._best_to_resume})
 
     def _best_folder(self, progress: _Progress) -> Path:
         assert progress.best_step is not None

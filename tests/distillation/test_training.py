@@ -16,6 +16,7 @@ from hf_sparse.distillation import training as training_module
 from hf_sparse.distillation.batches import StudentBatch
 from hf_sparse.distillation.stream import TextStream
 from hf_sparse.distillation.student_step import StudentStep
+from hf_sparse.distillation.training import BEST, StudentTrainer
 from hf_sparse.student import SparseNgramForSequenceClassification
 from tests.conftest import PAIR_SHAPES
 from tests.distillation.letters import ROWS, make_model, make_spellings, make_streams, make_trainer
@@ -200,6 +201,32 @@ def test_interrupted_training_ends_with_the_same_weights(
     assert metrics(tmp_path / "killed") == metrics(tmp_path / "whole")
     assert found == expected
     for one, other in zip(model.parameters(), whole.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_best_weights_on_disk_are_the_last_and_those_of_the_checkpoint(
+    tmp_path: Path, streams: tuple[TextStream, TextStream], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the only checkpoint after the fourth batch, from which a killed training goes on."""
+    settings: dict[str, Any] = {"evals_per_epoch": 8, "lr": 0.01}
+    trained, resumed = make_model(), make_model()
+    expected = make_trainer(tmp_path / "whole", trained, **settings).fit(*streams)
+    steps: list[int] = []
+    kept: list[list[int]] = []
+
+    def is_agreed(trainer: StudentTrainer, wish: bool) -> bool:
+        steps.append(len(steps) + 1)
+        kept.append(sorted(int(path.name[5:]) for path in (tmp_path / "killed" / BEST).glob("step-*")))
+        if len(steps) == 20:
+            raise KeyboardInterrupt
+        return steps[-1] == 4
+
+    monkeypatch.setattr(StudentTrainer, "_is_agreed", is_agreed)
+    with pytest.raises(KeyboardInterrupt):
+        make_trainer(tmp_path / "killed", make_model(), **settings).fit(*streams)
+    assert kept == [[step] for step in range(1, 5)] + [[4, step] for step in range(5, 21)]
+    assert make_trainer(tmp_path / "killed", resumed, **settings).fit(*streams) == expected
+    for one, other in zip(resumed.parameters(), trained.parameters(), strict=True):
         assert torch.equal(one, other)
 
 
