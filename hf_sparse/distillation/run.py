@@ -272,6 +272,8 @@ class DistillationRun(RunPlan):
         started = time.monotonic()
         stage = stage_of()
         if stage.is_done():
+            if self._is_main:
+                student_stages.remove_training_files(stage.folder)  # which a kill may have left
             self._say(f"{name}: {stage.folder} (there already)")
             return
         self._require(needs(), name)
@@ -287,7 +289,8 @@ class DistillationRun(RunPlan):
                 remove_folder(stage.partial / LOGS)
                 write_resources(stage.partial, seconds=time.monotonic() - started, resumed=resumed)
         if self._is_main:
-            stage.publish()
+            # Flushing the result takes long; until it is published, only these spare a killed run the training.
+            student_stages.remove_training_files(stage.publish())
         self.accelerator.wait_for_everyone()
         self._say(f"{name}: {stage.folder} ({time.monotonic() - started:.1f} s)")
 

@@ -1,6 +1,7 @@
 """What the stages do with students and labelled texts: build, train, choose, report, save."""
 
 import json
+import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from hf_sparse.distillation.teacher import TeacherEncoder
 from hf_sparse.distillation.texts import has_labels, shards
 from hf_sparse.distillation.training import BEST, CHECKPOINTS, START, StudentTrainer, predict_logits
 from hf_sparse.evaluation.metrics import PRIMARY_METRIC, score
-from hf_sparse.files import remove_folder, write_json
+from hf_sparse.files import write_json
 from hf_sparse.student import SparseNgramConfig, SparseNgramForSequenceClassification, SparseNgramTokenizer
 
 _EVALUATION_BATCH = 512
@@ -78,11 +79,10 @@ def score_teacher(
 
 
 def save_teacher(encoder: TeacherEncoder, folder: Path, *, scores: dict[str, float] | None, model: str) -> None:
-    """Save a fine-tuned teacher and remove what only its training needed."""
+    """Save a fine-tuned teacher."""
     encoder.model.save_pretrained(folder)
     encoder.tokenizer.save_pretrained(folder)
     write_json(folder / "teacher.json", {"model": model, "fine_tuned": True, "validation": scores})
-    _remove_training_files(folder)
 
 
 def training_shards(texts_folder: Path, logits_folder: Path | None, text_sets: Sequence[str]) -> list[TextShard]:
@@ -208,7 +208,6 @@ def train_student(
         metric = PRIMARY_METRIC[plan.space.problem_type]
         scores = {"loss": best.loss, metric: best.primary}
         write_json(folder / "validation.json", scores | ({"share": best.share} if trainer.averages else {}))
-        _remove_training_files(folder)
 
 
 def _begins_with_naive_bayes(plan: RunPlan) -> bool:
@@ -292,10 +291,11 @@ def _require_vocabulary(found: str | None, expected: str | None, *, folder: Path
         )
 
 
-def _remove_training_files(folder: Path) -> None:
+def remove_training_files(folder: Path) -> None:
+    """Remove what only the training of a stage needed, once the stage is published and not to be gone on with."""
     for pattern in _TRAINING_FILES:
         for path in folder.glob(pattern):
             if path.is_dir():
-                remove_folder(path)
+                shutil.rmtree(path)
             else:
                 path.unlink()
