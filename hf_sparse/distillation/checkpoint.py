@@ -56,6 +56,11 @@ def save_checkpoint(
         remove_checkpoints(folder, except_for={step})
 
 
+def has_checkpoint(folder: Path) -> bool:
+    """Tell whether a folder has a checkpoint to go on from."""
+    return any(folder.glob("step-*"))
+
+
 def load_checkpoint(folder: Path, *, exchange: Exchange = _ALONE) -> Checkpoint | None:
     """Return the newest checkpoint of a folder, or None."""
     found = sorted(folder.glob("step-*"))

@@ -15,6 +15,7 @@ from tqdm.auto import tqdm
 
 from hf_sparse.distillation import student_weights
 from hf_sparse.distillation.batches import BatchMaker, prefetch
+from hf_sparse.distillation.checkpoint import has_checkpoint
 from hf_sparse.distillation.exchange import Exchange, table_mode
 from hf_sparse.distillation.label_space import LabelSpace
 from hf_sparse.distillation.naive_bayes import add_ratios, count_ratios
@@ -174,7 +175,8 @@ def train_student(
     if start is None:
         model = new_student(student_config(plan, tokenizer), seed=plan.student_seed, columns=columns)
         model.model.mark_words(torch.from_numpy(tokenizer.vocabulary.is_word))
-        if _begins_with_naive_bayes(plan):
+        # A checkpoint has the rows, and counting reads the whole corpus.
+        if _begins_with_naive_bayes(plan) and not has_checkpoint(folder / CHECKPOINTS):
             _add_ratios(plan, model, tokenizer, read, columns=columns)
     else:
         torch.manual_seed(plan.student_seed + 1)
