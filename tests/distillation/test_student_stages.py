@@ -47,3 +47,11 @@ def test_training_that_goes_on_does_not_count_for_naive_bayes_again(
     run.distil()
     assert run.distil_stage.is_done()
     assert len(counted) == 2
+
+
+def test_precision_whose_gradients_vanish_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = read_recipe(str(write_recipe(recipe(tmp_path, tmp_path / "run"), tmp_path)))
+    # Accelerate itself refuses it where there is no GPU.
+    monkeypatch.setattr(Accelerator, "mixed_precision", "fp16")
+    with pytest.raises(ValueError, match=r"mixed_precision is fp16.*use bf16"):
+        DistillationRun(content, accelerator=Accelerator(cpu=True))
