@@ -34,7 +34,7 @@ from hf_sparse.distillation.checkpoint import (
 from hf_sparse.distillation.losses import gold_loss
 from hf_sparse.distillation.recipe import TeacherRecipe
 from hf_sparse.distillation.recipe_data import ProblemType
-from hf_sparse.distillation.teacher import TeacherEncoder
+from hf_sparse.distillation.teacher import Encoded, TeacherEncoder
 from hf_sparse.files import whole_file
 
 logger = logging.getLogger(__name__)
@@ -106,7 +106,7 @@ class _FeatureEncoder(nn.Module):
 
 
 def _first_token_features(
-    encoder: TeacherEncoder, encoded: list[dict[str, list[int]]], *, folder: Path, dtype: torch.dtype
+    encoder: TeacherEncoder, encoded: list[Encoded], *, folder: Path, dtype: torch.dtype
 ) -> Tensor:
     """Return the encoder's output at the first token of each text (B, D); finished chunks are read back."""
     chunks = []
@@ -152,7 +152,7 @@ def _head_alone(encoder: TeacherEncoder, features: Tensor) -> Iterator[Callable[
         setattr(model, model.base_model_prefix, stub.base_model)
 
 
-def _require_first_token_head(encoder: TeacherEncoder, encoded: list[dict[str, list[int]]]) -> None:
+def _require_first_token_head(encoder: TeacherEncoder, encoded: list[Encoded]) -> None:
     """Check on the longest texts that the head gives the model's logits from the first token alone."""
     model = encoder.model
     rows = next(encoder.batches([len(item["input_ids"]) for item in encoded]))[:_CHECKED_TEXTS]

@@ -17,7 +17,7 @@ from transformers import (
     ModernBertForSequenceClassification,
 )
 
-from hf_sparse.distillation import teacher_training
+from hf_sparse.distillation import teacher, teacher_training
 from hf_sparse.distillation.recipe import TeacherRecipe
 from hf_sparse.distillation.teacher import (
     TeacherEncoder,
@@ -95,6 +95,38 @@ def test_logits_are_those_of_single_texts(teacher_folder: Path, pairs: bool) -> 
             expected = encoder.model(**single).logits[0].numpy()
         np.testing.assert_allclose(found[index], expected, atol=1e-5)
     assert encoder.logits([]).shape == (0, 3)
+
+
+@pytest.mark.parametrize("pairs", [False, True])
+def test_many_texts_are_tokenised_in_parts(teacher_folder: Path, pairs: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same tokens and logits as at once, in arrays, and what training pads of them is the same."""
+    rows = make_rows(50, seed=9)
+    texts = [row["text"] for row in rows]
+    partners = [row["text_pair"] for row in rows] if pairs else None
+    encoder = make_loaded(teacher_folder)
+    expected = encoder.tokenizer(texts, partners, truncation=True, max_length=32)
+    logits = encoder.logits(texts, partners)
+    padded = encoder.tokenizer.pad(expected, return_tensors="pt")
+    tokenise = encoder.tokenizer
+    monkeypatch.setattr(teacher, "_TOKENISED_TEXTS", 16)
+    sizes: list[int] = []
+
+    class Counted:
+        pad = staticmethod(tokenise.pad)
+
+        def __call__(self, texts: list[str], *args: Any, **options: Any) -> Any:
+            sizes.append(len(texts))
+            return tokenise(texts, *args, **options)
+
+    encoder.tokenizer = Counted()
+    found = encoder.encode(texts, partners)
+    assert sizes == [16, 16, 16, 2]
+    for name, values in expected.items():
+        assert all(item[name].dtype == np.int32 for item in found)
+        assert [item[name].tolist() for item in found] == values
+        assert torch.equal(tokenise.pad(found, return_tensors="pt")[name], padded[name])
+    np.testing.assert_allclose(encoder.logits(texts, partners), logits, atol=1e-5)
+    assert sizes == [16, 16, 16, 2] * 2
 
 
 def test_card_says_what_a_teacher_is(teacher_folder: Path, encoder_folder: Path, tmp_path: Path) -> None:
