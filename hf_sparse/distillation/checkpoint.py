@@ -6,7 +6,7 @@ very weights of a run that was not.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -53,7 +53,12 @@ def save_checkpoint(
     files = {_STATE: json.dumps({"step": step, "num_processes": exchange.num_processes, **state})}
     write_folder(step_folder(folder, step), tensors, exchange=exchange, own=own, files=files)
     if exchange.rank == 0:
-        remove_checkpoints(folder, except_for=step)
+        remove_checkpoints(folder, except_for={step})
+
+
+def has_checkpoint(folder: Path) -> bool:
+    """Tell whether a folder has a checkpoint to go on from."""
+    return any(folder.glob("step-*"))
 
 
 def load_checkpoint(folder: Path, *, exchange: Exchange = _ALONE) -> Checkpoint | None:
@@ -76,11 +81,11 @@ def step_folder(folder: Path, step: int) -> Path:
     return folder / f"step-{step:09d}"
 
 
-def remove_checkpoints(folder: Path, *, except_for: int | None) -> None:
-    """Remove all checkpoints of a folder but one."""
-    for found in folder.glob("step-*"):
-        if except_for is None or found != step_folder(folder, except_for):
-            remove_folder(found)
+def remove_checkpoints(folder: Path, *, except_for: Set[int | None]) -> None:
+    """Remove all checkpoints of a folder but those of some steps; None is no step."""
+    kept = {step_folder(folder, step) for step in except_for if step is not None}
+    for found in set(folder.glob("step-*")) - kept:
+        remove_folder(found)
 
 
 def optimizer_tensors(prefix: str, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

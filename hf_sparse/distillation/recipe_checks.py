@@ -78,5 +78,7 @@ def check_ngram_expert(recipe: "Recipe", problem_type: str | None) -> None:
         wrong = f"data.problem_type is {problem_type}, and it only tells labels apart"
     elif not recipe.distil.include_train:
         wrong = "distil.include_train is false, and it would bring D_train's labels into the student"
+    elif data.validation is not None and data.validation.label_column is None:
+        wrong = "data.validation has no labels to weigh it by: name data.validation.label_column"
     if wrong is not None and recipe.teacher.ngram_expert:
         raise ValueError(f"teacher.ngram_expert is true, but {wrong}; set it to false")

@@ -44,7 +44,7 @@ class DistillationRun(RunPlan):
         accelerator: Device, processes, precision and trackers.
 
     Raises:
-        ValueError: If the number of processes is not the one asked for.
+        ValueError: If the number of processes is not the one asked for, or the precision is fp16.
     """
 
     def __init__(self, recipe: Recipe, *, accelerator: Accelerator) -> None:
@@ -54,6 +54,8 @@ class DistillationRun(RunPlan):
                 f"the recipe asks for num_processes: {wanted}, but {accelerator.num_processes} were launched; on CPUs "
                 f"use `accelerate launch --multi_gpu --num_processes {wanted}` with ACCELERATE_USE_CPU=true"
             )
+        if accelerator.mixed_precision == "fp16":
+            raise ValueError("mixed_precision is fp16, in which small gradients become 0; use bf16")
         require_packages(recipe)
         super().__init__(recipe, device=accelerator.device, mixed_precision=accelerator.mixed_precision)
         self.accelerator = accelerator
@@ -272,6 +274,8 @@ class DistillationRun(RunPlan):
         started = time.monotonic()
         stage = stage_of()
         if stage.is_done():
+            if self._is_main:
+                student_stages.remove_training_files(stage.folder)  # which a kill may have left
             self._say(f"{name}: {stage.folder} (there already)")
             return
         self._require(needs(), name)
@@ -287,7 +291,8 @@ class DistillationRun(RunPlan):
                 remove_folder(stage.partial / LOGS)
                 write_resources(stage.partial, seconds=time.monotonic() - started, resumed=resumed)
         if self._is_main:
-            stage.publish()
+            # Flushing the result takes long; until it is published, only these spare a killed run the training.
+            student_stages.remove_training_files(stage.publish())
         self.accelerator.wait_for_everyone()
         self._say(f"{name}: {stage.folder} ({time.monotonic() - started:.1f} s)")
 

@@ -14,6 +14,7 @@ from hf_sparse.explanation.explain import Explainer
 from hf_sparse.student import SparseNgramTextClassificationPipeline
 
 _NGRAMS: Final = 12
+_LABELS: Final = 20  # each takes a backward pass a step over all texts, and a line of the card
 _TEXTS: Final = 500
 _WEIGHTS: Final = ("model*.safetensors", "vocabulary.safetensors")
 
@@ -31,11 +32,11 @@ def describe_student(
 
     Returns:
         `model_id`, `license`, `language`, `datasets`, `examples` (each with the student's answer), `ngrams` (by
-        label), `num_texts` (on which those were found) and `file_bytes`.
+        label, of the first 20), `num_texts` (on which those were found) and `file_bytes`.
     """
     explainer = Explainer(folder)
     pairs = None if text_pairs is None else text_pairs[:_TEXTS]
-    found = explainer.per_label(texts[:_TEXTS], pairs, top=_NGRAMS)
+    found = explainer.per_label(texts[:_TEXTS], pairs, labels=explainer.labels[:_LABELS], top=_NGRAMS)
     return {
         "model_id": recipe.hub.model_id,
         "license": recipe.hub.license or teacher_license(recipe),

@@ -1,6 +1,7 @@
 """What the stages do with students and labelled texts: build, train, choose, report, save."""
 
 import json
+import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from tqdm.auto import tqdm
 
 from hf_sparse.distillation import student_weights
 from hf_sparse.distillation.batches import BatchMaker, prefetch
+from hf_sparse.distillation.checkpoint import has_checkpoint
 from hf_sparse.distillation.exchange import Exchange, table_mode
 from hf_sparse.distillation.label_space import LabelSpace
 from hf_sparse.distillation.naive_bayes import add_ratios, count_ratios
@@ -26,7 +28,7 @@ from hf_sparse.distillation.teacher import TeacherEncoder
 from hf_sparse.distillation.texts import has_labels, shards
 from hf_sparse.distillation.training import BEST, CHECKPOINTS, START, StudentTrainer, predict_logits
 from hf_sparse.evaluation.metrics import PRIMARY_METRIC, score
-from hf_sparse.files import remove_folder, write_json
+from hf_sparse.files import write_json
 from hf_sparse.student import SparseNgramConfig, SparseNgramForSequenceClassification, SparseNgramTokenizer
 
 _EVALUATION_BATCH = 512
@@ -78,11 +80,10 @@ def score_teacher(
 
 
 def save_teacher(encoder: TeacherEncoder, folder: Path, *, scores: dict[str, float] | None, model: str) -> None:
-    """Save a fine-tuned teacher and remove what only its training needed."""
+    """Save a fine-tuned teacher."""
     encoder.model.save_pretrained(folder)
     encoder.tokenizer.save_pretrained(folder)
     write_json(folder / "teacher.json", {"model": model, "fine_tuned": True, "validation": scores})
-    _remove_training_files(folder)
 
 
 def training_shards(texts_folder: Path, logits_folder: Path | None, text_sets: Sequence[str]) -> list[TextShard]:
@@ -174,7 +175,8 @@ def train_student(
     if start is None:
         model = new_student(student_config(plan, tokenizer), seed=plan.student_seed, columns=columns)
         model.model.mark_words(torch.from_numpy(tokenizer.vocabulary.is_word))
-        if _begins_with_naive_bayes(plan):
+        # A checkpoint has the rows, and counting reads the whole corpus.
+        if _begins_with_naive_bayes(plan) and not has_checkpoint(folder / CHECKPOINTS):
             _add_ratios(plan, model, tokenizer, read, columns=columns)
     else:
         torch.manual_seed(plan.student_seed + 1)
@@ -208,7 +210,6 @@ def train_student(
         metric = PRIMARY_METRIC[plan.space.problem_type]
         scores = {"loss": best.loss, metric: best.primary}
         write_json(folder / "validation.json", scores | ({"share": best.share} if trainer.averages else {}))
-        _remove_training_files(folder)
 
 
 def _begins_with_naive_bayes(plan: RunPlan) -> bool:
@@ -292,10 +293,11 @@ def _require_vocabulary(found: str | None, expected: str | None, *, folder: Path
         )
 
 
-def _remove_training_files(folder: Path) -> None:
+def remove_training_files(folder: Path) -> None:
+    """Remove what only the training of a stage needed, once the stage is published and not to be gone on with."""
     for pattern in _TRAINING_FILES:
         for path in folder.glob(pattern):
             if path.is_dir():
-                remove_folder(path)
+                shutil.rmtree(path)
             else:
                 path.unlink()

@@ -19,6 +19,10 @@ from hf_sparse.files import file_sha256
 
 logger = logging.getLogger(__name__)
 
+# What the tokenizer returns of a text, by name; as lists the numbers would take several times as much memory.
+Encoded = dict[str, npt.NDArray[np.int32]]
+_TOKENISED_TEXTS = 4096  # at a time; sorting by length within them is nearly as good as among all
+
 _UNKNOWN_LENGTH = 1_000_000  # what tokenizers say is far above it where they do not know
 
 # Weights, configuration, tokenizer and code; a changed README changes nothing.
@@ -122,13 +126,15 @@ class TeacherEncoder:
         self.tokens_per_batch = tokens_per_batch
         self.device = device
 
-    def encode(self, texts: list[str], text_pairs: list[str] | None) -> list[dict[str, list[int]]]:
+    def encode(self, texts: list[str], text_pairs: list[str] | None) -> list[Encoded]:
         """Tokenise texts, each cut to `max_length` tokens."""
-        if not texts:
-            return []
-        encoded = self.tokenizer(texts, text_pairs, truncation=True, max_length=self.max_length)
-        names = list(encoded.keys())
-        return [dict(zip(names, values, strict=True)) for values in zip(*(encoded[n] for n in names), strict=True)]
+        items: list[Encoded] = []
+        for part in _parts(len(texts)):
+            pairs = None if text_pairs is None else text_pairs[part]
+            encoded = self.tokenizer(texts[part], pairs, truncation=True, max_length=self.max_length)
+            columns = [[np.asarray(ids, np.int32) for ids in values] for values in encoded.values()]
+            items += [dict(zip(encoded.keys(), values, strict=True)) for values in zip(*columns, strict=True)]
+        return items
 
     def batches(self, lengths: list[int]) -> Iterator[list[int]]:
         """Yield the numbers of texts that form a batch, longest first (so that memory runs out early or never)."""
@@ -147,19 +153,25 @@ class TeacherEncoder:
         self, texts: list[str], text_pairs: list[str] | None = None, *, bar: "tqdm[Any] | None" = None
     ) -> npt.NDArray[np.float32]:
         """Return the logits (B, C) of texts, in their order."""
-        encoded = self.encode(texts, text_pairs)
         result = np.zeros((len(texts), self.model.config.num_labels), np.float32)
-        for batch in self.batches([len(item["input_ids"]) for item in encoded]):
-            result[batch] = self.run([encoded[index] for index in batch]).logits.float().cpu().numpy()
-            if bar is not None:
-                bar.update(len(batch))
+        for part in _parts(len(texts)):
+            found = result[part]
+            encoded = self.encode(texts[part], None if text_pairs is None else text_pairs[part])
+            for batch in self.batches([len(item["input_ids"]) for item in encoded]):
+                found[batch] = self.run([encoded[index] for index in batch]).logits.float().cpu().numpy()
+                if bar is not None:
+                    bar.update(len(batch))
         return result
 
-    def run(self, items: list[dict[str, list[int]]]) -> Any:
+    def run(self, items: list[Encoded]) -> Any:
         """Run the model on tokenised texts."""
         padded = self.tokenizer.pad(items, return_tensors="pt").to(self.device)
         with torch.inference_mode():
             return self.model(**padded)
+
+
+def _parts(num_texts: int) -> Iterator[slice]:
+    return (slice(start, start + _TOKENISED_TEXTS) for start in range(0, num_texts, _TOKENISED_TEXTS))
 
 
 def _longest(model: PreTrainedModel, tokenizer: Any) -> int:

@@ -9,6 +9,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ from hf_sparse.distillation.checkpoint import (
 from hf_sparse.distillation.losses import gold_loss
 from hf_sparse.distillation.recipe import TeacherRecipe
 from hf_sparse.distillation.recipe_data import ProblemType
-from hf_sparse.distillation.teacher import TeacherEncoder
+from hf_sparse.distillation.teacher import Encoded, TeacherEncoder
 from hf_sparse.files import whole_file
 
 logger = logging.getLogger(__name__)
@@ -41,6 +42,7 @@ logger = logging.getLogger(__name__)
 _CHECKPOINT_SECONDS = 120.0
 _WINDOW = 32  # batches among which texts are sorted by length
 _FEATURE_CHUNK = 512
+_CHECKED_TEXTS = 4
 _HEAD_LR = 1e-3
 _FULL_LR = 5e-5
 
@@ -68,15 +70,11 @@ def fine_tune(
     torch.manual_seed(seed)
     encoded = encoder.encode(*texts)
     if (recipe.fine_tune or "all") == "head":
+        _require_first_token_head(encoder, encoded)
         features = _first_token_features(encoder, encoded, folder=folder, dtype=feature_dtype)
-        stub = _FeatureEncoder(encoder.model.base_model)
-        setattr(encoder.model, encoder.model.base_model_prefix, stub)
-        try:
-            forward = _head_forward(encoder, stub, features)
+        with _head_alone(encoder, features) as forward:
             _train(encoder.model, forward, labels, lengths=None, recipe=recipe, lr=recipe.lr or _HEAD_LR,
                    problem_type=problem_type, folder=folder, seed=seed, accelerator=accelerator)  # fmt: skip
-        finally:
-            setattr(encoder.model, encoder.model.base_model_prefix, stub.base_model)
     else:
 
         def forward(rows: list[int]) -> Tensor:
@@ -108,7 +106,7 @@ class _FeatureEncoder(nn.Module):
 
 
 def _first_token_features(
-    encoder: TeacherEncoder, encoded: list[dict[str, list[int]]], *, folder: Path, dtype: torch.dtype
+    encoder: TeacherEncoder, encoded: list[Encoded], *, folder: Path, dtype: torch.dtype
 ) -> Tensor:
     """Return the encoder's output at the first token of each text (B, D); finished chunks are read back."""
     chunks = []
@@ -135,9 +133,11 @@ def _first_token_features(
     return torch.cat(chunks).to(encoder.device)
 
 
-def _head_forward(encoder: TeacherEncoder, stub: _FeatureEncoder, features: Tensor) -> Callable[[list[int]], Tensor]:
-    """Return a function from row numbers to logits that runs the head on stored features."""
+@contextmanager
+def _head_alone(encoder: TeacherEncoder, features: Tensor) -> Iterator[Callable[[list[int]], Tensor]]:
+    """Yield a function from row numbers to logits that runs the head on stored features (B, D)."""
     model = encoder.model
+    stub = _FeatureEncoder(model.base_model)
 
     def forward(rows: list[int]) -> Tensor:
         stub.features = features[rows]
@@ -145,15 +145,30 @@ def _head_forward(encoder: TeacherEncoder, stub: _FeatureEncoder, features: Tens
         logits: Tensor = model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits
         return logits
 
+    setattr(model, model.base_model_prefix, stub)
     try:
-        with torch.inference_mode():
-            forward([0])
-    except (RuntimeError, TypeError, IndexError, AttributeError) as error:
-        raise ValueError(
-            f"the head of {type(model).__name__} reads more than the first token ({error}); "
-            "set teacher.fine_tune to 'all'"
-        ) from error
-    return forward
+        yield forward
+    finally:
+        setattr(model, model.base_model_prefix, stub.base_model)
+
+
+def _require_first_token_head(encoder: TeacherEncoder, encoded: list[Encoded]) -> None:
+    """Check on the longest texts that the head gives the model's logits from the first token alone."""
+    model = encoder.model
+    rows = next(encoder.batches([len(item["input_ids"]) for item in encoded]))[:_CHECKED_TEXTS]
+    padded = encoder.tokenizer.pad([encoded[row] for row in rows], return_tensors="pt").to(encoder.device)
+    with torch.inference_mode():
+        expected, features = model(**padded).logits, model.base_model(**padded)[0][:, 0]
+        try:
+            with _head_alone(encoder, features) as forward:
+                found = forward(list(range(len(rows))))
+            if not torch.allclose(found, expected, rtol=1e-3, atol=1e-4):
+                raise RuntimeError("from that alone its logits are others")
+        except (RuntimeError, TypeError, IndexError, AttributeError) as error:
+            raise ValueError(
+                f"the head of {type(model).__name__} reads more than the first token ({error}); "
+                "set teacher.fine_tune to 'all'"
+            ) from error
 
 
 def _train(

@@ -35,6 +35,7 @@ from hf_sparse.distillation.student_weights import save_student
 from hf_sparse.distillation.subwords import Spellings
 from hf_sparse.distillation.tensor_folder import TensorFolder, write_folder
 from hf_sparse.evaluation.metrics import PRIMARY_METRIC, score
+from hf_sparse.files import write_atomic
 from hf_sparse.student import SparseNgramForSequenceClassification
 
 logger = logging.getLogger(__name__)
@@ -139,6 +140,7 @@ class StudentTrainer:
         )
         self._dropped = dataclasses.replace(self._plain, ngram_dropout=recipe.ngram_dropout or 0.0, seed=seed)
         self._metrics = folder / "metrics.jsonl"
+        self._best_to_resume: int | None = None  # step of the best weights that the checkpoint on disk names
         self._steps_before = steps_before
         self.averages = averages
         self._share = (self._exchange.rank, self._exchange.num_processes)
@@ -249,6 +251,7 @@ class StudentTrainer:
         if progress.best is None or found.rank(by_loss=by_loss) > progress.best.rank(by_loss=by_loss):
             progress.best, progress.best_step = found, progress.step
             write_folder(self._best_folder(progress), self._step.weights(), exchange=self._exchange)
+            self._remove_other_bests(progress)
 
     def _not_finite(self, loss: object) -> ValueError:
         stage = self.folder.name.removesuffix(".partial")
@@ -278,8 +281,8 @@ class StudentTrainer:
             logger.info("%s goes on at batch %d", self.folder.name, checkpoint.step)
         if self._exchange.rank == 0:
             _truncate_metrics(self._metrics, progress.step)
-            # Of a later step than the checkpoint: it is made again.
-            remove_checkpoints(self.folder / BEST, except_for=progress.best_step)
+        self._best_to_resume = progress.best_step
+        self._remove_other_bests(progress)  # of later steps than the checkpoint, too: they are made again
         self._exchange.wait()
         return progress
 
@@ -293,8 +296,12 @@ class StudentTrainer:
             state=state,
             exchange=self._exchange,
         )
+        self._best_to_resume = progress.best_step
+        self._remove_other_bests(progress)
+
+    def _remove_other_bests(self, progress: _Progress) -> None:
         if self._exchange.rank == 0:
-            remove_checkpoints(self.folder / BEST, except_for=progress.best_step)
+            remove_checkpoints(self.folder / BEST, except_for={progress.best_step, self._best_to_resume})
 
     def _best_folder(self, progress: _Progress) -> Path:
         assert progress.best_step is not None
@@ -366,8 +373,16 @@ def _evaluation_steps(per_pass: int, total: int, *, per_epoch: int) -> set[int]:
 
 
 def _truncate_metrics(path: Path, step: int) -> None:
+    """Keep the lines up to a step; what a kill or a full disk has torn is dropped."""
     if not step:
         path.unlink(missing_ok=True)
     elif path.exists():
-        lines = [line for line in path.read_text(encoding="utf-8").splitlines() if json.loads(line)["step"] <= step]
-        path.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
+        lines = [line for line in path.read_text(encoding="utf-8").splitlines() if _step_of(line) <= step]
+        write_atomic(path, "".join(line + "\n" for line in lines))
+
+
+def _step_of(line: str) -> float:
+    try:
+        return float(json.loads(line)["step"])
+    except ValueError:
+        return math.inf

@@ -62,7 +62,7 @@ def attribute(
     if model.model.alignment is not None:
         bags = with_words(bags.ids, lengths, F.pad(model.model.alignment.is_word[ids[order]], (1, 0)))
     rows = model.model.table.rows(ids[order]).detach().float()
-    gradients = rows.new_zeros(len(labels), *rows.shape)
+    contributions = rows.new_zeros(len(labels), len(rows))
     with _rows_in_place_of_the_table(model) as classify:
         for step in range(steps):
             leaf = ((step + 0.5) / steps * rows).requires_grad_()
@@ -70,10 +70,10 @@ def attribute(
             for place, label in enumerate(labels):
                 keep = place + 1 < len(labels)
                 (gradient,) = torch.autograd.grad(logits[:, label].sum(), leaf, retain_graph=keep)
-                gradients[place] += gradient / steps
+                contributions[place] += (gradient * rows).sum(-1) / steps
         with torch.no_grad():
             logits, baselines = (classify(part, bags)[:, labels] for part in (rows, torch.zeros_like(rows)))
-    contributions = (gradients * rows).sum(-1).T[torch.argsort(order)]
+    contributions = contributions.T[torch.argsort(order)]
     return Attribution(
         contributions=contributions,
         logits=logits,

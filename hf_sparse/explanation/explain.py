@@ -147,39 +147,49 @@ class Explainer:
         )
 
     def per_label(
-        self, texts: Sequence[str], text_pairs: Sequence[str] | None = None, *, top: int = 20
+        self,
+        texts: Sequence[str],
+        text_pairs: Sequence[str] | None = None,
+        *,
+        labels: Sequence[str] | None = None,
+        top: int = 20,
     ) -> dict[str, dict[str, list[NgramContribution]]]:
         """Return for each label the n-grams that speak most for and against it over many texts.
 
         Args:
             texts: The texts.
             text_pairs: Their partners.
+            labels: Names of the labels; None: all.
             top: N-grams on either side.
 
         Returns:
             By label, `for` and `against`; a contribution is the mean over all texts, a count that of all occurrences.
+
+        Raises:
+            ValueError: If the student has no such label.
         """
         counts: dict[int, int] = defaultdict(int)
         sums: dict[int, Any] = {}
-        labels = list(range(len(self.labels)))
+        names = self.labels if labels is None else labels
+        chosen = [self.label_id(name) for name in names]
         for first in range(0, len(texts), _BATCH):
             part = slice(first, first + _BATCH)
             ids, lengths = self._extract(texts[part], None if text_pairs is None else text_pairs[part])
-            found = attribute(self.model, ids, lengths, labels=labels, steps=self.steps)
+            found = attribute(self.model, ids, lengths, labels=chosen, steps=self.steps)
             rows, places = np.unique(ids.numpy(), return_inverse=True)
-            totals = np.zeros((len(rows), len(labels)))
+            totals = np.zeros((len(rows), len(chosen)))
             np.add.at(totals, places, found.contributions.numpy())
             for row, total, count in zip(rows.tolist(), totals, np.bincount(places).tolist(), strict=False):
                 counts[row] += count
                 sums[row] = sums[row] + total if row in sums else total
         rows_seen = list(sums)
-        means = np.array([sums[row] for row in rows_seen]).reshape(-1, len(labels)) / max(1, len(texts))
+        means = np.array([sums[row] for row in rows_seen]).reshape(-1, len(chosen)) / max(1, len(texts))
         return {
             name: {
-                side: list(self._strongest(rows_seen, sign * means[:, label], counts, top=top, sign=sign))
+                side: list(self._strongest(rows_seen, sign * means[:, place], counts, top=top, sign=sign))
                 for side, sign in (("for", 1), ("against", -1))
             }
-            for label, name in enumerate(self.labels)
+            for place, name in enumerate(names)
         }
 
     def _strongest(

@@ -50,7 +50,7 @@ def sweep(
     seeds: int = 3,
     folds: int | None = None,
     overrides: list[str] | None = None,
-    mixed_precision: Literal["no", "bf16", "fp16"] = "no",
+    mixed_precision: Literal["no", "bf16"] = "no",
     output: str | None = None,
 ) -> dict[str, Any]:
     """Train the student of a recipe under several settings and compare them on validation data.

@@ -149,6 +149,10 @@ def test_private_texts_are_not_trained_on() -> None:
             "the texts are pairs, which it cannot compare",
         ),
         ({"data": {"train": GOLD, "problem_type": "multi_label_classification"}}, "only tells labels apart"),
+        (
+            {"data": {"validation": TextSet(path="validation.csv")}, "fine_tune": FineTuneRecipe(epochs=0)},
+            r"name data\.validation\.label_column",
+        ),
         ({"distil": DistilRecipe(include_train=False)}, "bring D_train's labels into the student"),
     ],
 )

@@ -1,6 +1,7 @@
 """The teacher: batches of similar length give what single texts give, a head on features what the whole gives."""
 
 import shutil
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +9,15 @@ import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
-from transformers import AutoModelForSequenceClassification
+from transformers import (
+    AutoModelForSequenceClassification,
+    GPT2Config,
+    GPT2ForSequenceClassification,
+    ModernBertConfig,
+    ModernBertForSequenceClassification,
+)
 
-from hf_sparse.distillation import teacher_training
+from hf_sparse.distillation import teacher, teacher_training
 from hf_sparse.distillation.recipe import TeacherRecipe
 from hf_sparse.distillation.teacher import (
     TeacherEncoder,
@@ -23,6 +30,16 @@ from hf_sparse.distillation.teacher_training import fine_tune
 from tests.tiny_task import NAMES, make_rows, make_teacher
 
 CPU = torch.device("cpu")
+# Of a model of another kind than BERT.
+SMALL: dict[str, Any] = {
+    "vocab_size": 32,
+    "hidden_size": 16,
+    "intermediate_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "pad_token_id": 0,
+    "num_labels": 3,
+}
 
 
 def make_loaded(folder: Path, *, tokens_per_batch: int = 64, max_length: int = 32, **options: Any) -> TeacherEncoder:
@@ -78,6 +95,38 @@ def test_logits_are_those_of_single_texts(teacher_folder: Path, pairs: bool) -> 
             expected = encoder.model(**single).logits[0].numpy()
         np.testing.assert_allclose(found[index], expected, atol=1e-5)
     assert encoder.logits([]).shape == (0, 3)
+
+
+@pytest.mark.parametrize("pairs", [False, True])
+def test_many_texts_are_tokenised_in_parts(teacher_folder: Path, pairs: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same tokens and logits as at once, in arrays, and what training pads of them is the same."""
+    rows = make_rows(50, seed=9)
+    texts = [row["text"] for row in rows]
+    partners = [row["text_pair"] for row in rows] if pairs else None
+    encoder = make_loaded(teacher_folder)
+    expected = encoder.tokenizer(texts, partners, truncation=True, max_length=32)
+    logits = encoder.logits(texts, partners)
+    padded = encoder.tokenizer.pad(expected, return_tensors="pt")
+    tokenise = encoder.tokenizer
+    monkeypatch.setattr(teacher, "_TOKENISED_TEXTS", 16)
+    sizes: list[int] = []
+
+    class Counted:
+        pad = staticmethod(tokenise.pad)
+
+        def __call__(self, texts: list[str], *args: Any, **options: Any) -> Any:
+            sizes.append(len(texts))
+            return tokenise(texts, *args, **options)
+
+    encoder.tokenizer = Counted()
+    found = encoder.encode(texts, partners)
+    assert sizes == [16, 16, 16, 2]
+    for name, values in expected.items():
+        assert all(item[name].dtype == np.int32 for item in found)
+        assert [item[name].tolist() for item in found] == values
+        assert torch.equal(tokenise.pad(found, return_tensors="pt")[name], padded[name])
+    np.testing.assert_allclose(encoder.logits(texts, partners), logits, atol=1e-5)
+    assert sizes == [16, 16, 16, 2] * 2
 
 
 def test_card_says_what_a_teacher_is(teacher_folder: Path, encoder_folder: Path, tmp_path: Path) -> None:
@@ -170,11 +219,37 @@ def test_head_on_features_gives_the_logits_of_the_whole_model(encoder_folder: Pa
     expected = encoder.logits(texts)
     encoded = encoder.encode(texts, None)
     features = teacher_training._first_token_features(encoder, encoded, folder=tmp_path, dtype=torch.float32)
-    stub = teacher_training._FeatureEncoder(encoder.model.base_model)
-    encoder.model.bert = stub
-    forward = teacher_training._head_forward(encoder, stub, features)
-    with torch.inference_mode():
+    with torch.inference_mode(), teacher_training._head_alone(encoder, features) as forward:
         np.testing.assert_allclose(forward(list(range(20))).numpy(), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("kind", "config"),
+    [
+        (ModernBertForSequenceClassification, ModernBertConfig(classifier_pooling="cls", **SMALL)),
+        (ModernBertForSequenceClassification, ModernBertConfig(classifier_pooling="mean", **SMALL)),
+        (GPT2ForSequenceClassification, GPT2Config(**SMALL)),
+    ],
+)
+def test_head_that_reads_other_tokens_is_refused(kind: Any, config: Any, encoder_folder: Path, tmp_path: Path) -> None:
+    tokenizer = load_tokenizer(TeacherRecipe(model=str(encoder_folder)))
+    tokenizer.model_input_names = ["input_ids", "attention_mask"]
+    encoder = TeacherEncoder(kind(config), tokenizer, max_length=32, tokens_per_batch=64, device=CPU)
+    rows = make_rows(12, seed=8)
+    reads_first = getattr(config, "classifier_pooling", None) == "cls"
+    refused = pytest.raises(ValueError, match=r"more than the first token .* set teacher\.fine_tune to 'all'")
+    with nullcontext() if reads_first else refused:
+        fine_tune(
+            encoder,
+            ([row["text"] for row in rows], None),
+            torch.zeros(12, dtype=torch.int64),
+            recipe=TeacherRecipe(model=str(encoder_folder), fine_tune="head", epochs=1),
+            problem_type="single_label_classification",
+            accelerator=Accelerator(cpu=True),
+            folder=tmp_path,
+            seed=0,
+            feature_dtype=torch.bfloat16,
+        )
 
 
 def test_loss_that_is_not_a_number_is_refused(encoder_folder: Path, tmp_path: Path) -> None:

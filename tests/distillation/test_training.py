@@ -16,6 +16,7 @@ from hf_sparse.distillation import training as training_module
 from hf_sparse.distillation.batches import StudentBatch
 from hf_sparse.distillation.stream import TextStream
 from hf_sparse.distillation.student_step import StudentStep
+from hf_sparse.distillation.training import BEST, StudentTrainer
 from hf_sparse.student import SparseNgramForSequenceClassification
 from tests.conftest import PAIR_SHAPES
 from tests.distillation.letters import ROWS, make_model, make_spellings, make_streams, make_trainer
@@ -201,6 +202,42 @@ def test_interrupted_training_ends_with_the_same_weights(
     assert found == expected
     for one, other in zip(model.parameters(), whole.parameters(), strict=True):
         assert torch.equal(one, other)
+
+
+def test_best_weights_on_disk_are_the_last_and_those_of_the_checkpoint(
+    tmp_path: Path, streams: tuple[TextStream, TextStream], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the only checkpoint after the fourth batch, from which a killed training goes on."""
+    settings: dict[str, Any] = {"evals_per_epoch": 8, "lr": 0.01}
+    trained, resumed = make_model(), make_model()
+    expected = make_trainer(tmp_path / "whole", trained, **settings).fit(*streams)
+    steps: list[int] = []
+    kept: list[list[int]] = []
+
+    def is_agreed(trainer: StudentTrainer, wish: bool) -> bool:
+        steps.append(len(steps) + 1)
+        kept.append(sorted(int(path.name[5:]) for path in (tmp_path / "killed" / BEST).glob("step-*")))
+        if len(steps) == 20:
+            raise KeyboardInterrupt
+        return steps[-1] == 4
+
+    monkeypatch.setattr(StudentTrainer, "_is_agreed", is_agreed)
+    with pytest.raises(KeyboardInterrupt):
+        make_trainer(tmp_path / "killed", make_model(), **settings).fit(*streams)
+    assert kept == [[step] for step in range(1, 5)] + [[4, step] for step in range(5, 21)]
+    assert make_trainer(tmp_path / "killed", resumed, **settings).fit(*streams) == expected
+    for one, other in zip(resumed.parameters(), trained.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_torn_line_of_metrics_is_dropped(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"step": 1}\n{"step": 2}\n{"step": 3}\n{"time": 17', encoding="utf-8")
+    training_module._truncate_metrics(path, 2)
+    assert path.read_text(encoding="utf-8") == '{"step": 1}\n{"step": 2}\n'
+    path.write_text('{"step": 1}\n{"step": 2}\n{"ti', encoding="utf-8")
+    training_module._truncate_metrics(path, 9)
+    assert path.read_text(encoding="utf-8") == '{"step": 1}\n{"step": 2}\n'
 
 
 def test_average_of_first_and_trained_weights_is_the_best_on_validation_texts(

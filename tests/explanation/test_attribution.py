@@ -7,8 +7,13 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from hf_sparse.compression import fold, quantise
+from hf_sparse.distillation import student_facts
+from hf_sparse.distillation.recipe import Recipe, TeacherRecipe
+from hf_sparse.distillation.recipe_data import DataRecipe, TextSet
+from hf_sparse.distillation.student_facts import describe_student
 from hf_sparse.explanation import Explainer, explain, format_explanations
 from hf_sparse.explanation.attribution import attribute
 from hf_sparse.runtime import NgramClassifier
@@ -65,6 +70,26 @@ def test_packed_and_folded_students(make_model: ModelFactory, tokenizer: SparseN
             expected = model(input_ids=ids, lengths=lengths).logits[:, [1]]
         torch.testing.assert_close(found.logits, expected, atol=1e-4, rtol=1e-4)
         assert found.residuals.abs().max() < 0.02
+
+
+class _Largest(TorchDispatchMode):
+    """Keeps the number of values of the largest tensor that is made."""
+
+    values = 0
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = function(*args, **(kwargs or {}))
+        if isinstance(result, torch.Tensor):
+            self.values = max(self.values, result.numel())
+        return result
+
+
+def test_many_labels_take_no_gradient_each(make_model: ModelFactory, tokenizer: SparseNgramTokenizer) -> None:
+    model = make_model()
+    ids, lengths = flat(tokenizer, TEXTS)
+    with _Largest() as largest:
+        attribute(model, ids, lengths, labels=[0, 1, 2, 0, 1, 2], steps=2)
+    assert largest.values < 3 * len(ids) * model.config.embedding_size
 
 
 @pytest.mark.parametrize("kind", PAIR_SHAPES)
@@ -127,6 +152,25 @@ def test_labels_over_texts_are_means_of_single_texts(explainer: Explainer) -> No
         values = [item.contribution for item in found[name]["for"]]
         assert values == sorted(values, reverse=True)
         assert max((item.contribution for item in found[name]["against"]), default=-1.0) < 0
+
+
+def test_some_labels_over_texts(explainer: Explainer) -> None:
+    found = explainer.per_label(TEXTS)
+    assert explainer.per_label(TEXTS, labels=["positive", "neutral"]) == {
+        name: found[name] for name in ("positive", "neutral")
+    }
+
+
+def test_card_shows_some_labels_where_there_are_many(
+    student_folder: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+) -> None:
+    (tmp_path / "t").mkdir()
+    recipe = Recipe(
+        output_dir="run", data=DataRecipe(train=TextSet(path="t")), teacher=TeacherRecipe(model=str(tmp_path / "t"))
+    )
+    assert list(describe_student(student_folder, recipe, TEXTS, None)["ngrams"]) == list(LABELS)
+    monkeypatch.setattr(student_facts, "_LABELS", 2)
+    assert list(describe_student(student_folder, recipe, TEXTS, None)["ngrams"]) == list(LABELS[:2])
 
 
 def test_errors_name_the_way_out(explainer: Explainer, student_folder: Any) -> None:

@@ -214,6 +214,12 @@ def test_body_cannot_be_broken_by_texts() -> None:
     assert "`apache-2.0`" in body
 
 
+def test_card_says_of_how_many_labels_it_shows_ngrams() -> None:
+    report = make_report("single_label_classification") | {"hub": FACTS}
+    assert "speak most for each label over" in render_card(report)
+    assert "speak most for each of the first 2 labels over" in render_card(report | {"labels": list("abc")})
+
+
 def test_result_for_the_leaderboard_of_a_data_set(tmp_path: Path) -> None:
     report = make_report("single_label_classification") | {"hub": FACTS}
     report["recipe"]["data"] = {"test": {"path": "org/reviews", "name": "plain", "split": "test"}}

@@ -137,7 +137,6 @@ def between_renames(name: str) -> None:
 
 def amid_removal(name: str) -> None:
     """Kill when the first file of the folder of checkpoints is removed."""
-    owner = importlib.import_module("hf_sparse.files")
     original = shutil.rmtree
 
     def rmtree(folder: Path, **options: Any) -> None:
@@ -147,7 +146,7 @@ def amid_removal(name: str) -> None:
             die()
         original(folder, **options)
 
-    owner.shutil = SimpleNamespace(**vars(shutil) | {"rmtree": rmtree})
+    module("student_stages").shutil = SimpleNamespace(**vars(shutil) | {"rmtree": rmtree})
 
 
 MOMENTS: dict[str, Callable[[], None]] = {
@@ -158,6 +157,7 @@ MOMENTS: dict[str, Callable[[], None]] = {
     "teacher: after the second checkpoint": lambda: after("teacher_training", "save_checkpoint", call=2),
     "teacher: amid the second checkpoint": lambda: amid_checkpoint("checkpoints", call=2),
     "teacher: before it is scored": lambda: after("student_stages", "read_labelled", call=2),
+    "teacher: before it is published": lambda: after("run", "write_resources"),
     "label: after the first shard": lambda: after("labelling", "write_logits"),
     "label: after the first part of the second shard": lambda: after("labelling", "whole_file", call=4),
     "label: amid the third shard": lambda: amid_parquet("labelling", call=3),
@@ -165,7 +165,8 @@ MOMENTS: dict[str, Callable[[], None]] = {
     "student: amid the fourth checkpoint": lambda: amid_checkpoint("checkpoints", call=8),
     "student: amid the second best weights": lambda: amid_checkpoint("best", call=2),
     "student: amid the removal of checkpoints": lambda: amid_removal("checkpoints"),
-    "student: before it is published": lambda: after("student_stages", "_remove_training_files"),
+    "student: before it is published": lambda: after("run", "write_resources"),
+    "student: after it is published": lambda: after("stages", "replace_folder"),
     "evaluate: after the report is made": lambda: after("run", "make_report"),
     "evaluate: before the report is copied": lambda: after("stages", "replace_folder", when=_is_report),
     "save: after the model is written": lambda: after("reporting", "write_card"),
