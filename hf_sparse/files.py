@@ -77,12 +77,17 @@ def read_json(path: Path) -> dict[str, Any]:
 def whole_file(path: Path) -> Iterator[Path]:
     """Yield a name to write a file under; it becomes `path` when all of it is on disk, and goes away on an error.
 
+    A pipe or device at `path` is written to itself: it is no file that could be replaced.
+
     Raises:
         FileNotFoundError: There is no folder to write it to.
         OSError: If it cannot be written (a full disk, say); an older file at `path` is then untouched.
     """
     if not path.parent.is_dir():
         raise FileNotFoundError(f"there is no folder {str(path.parent)!r} to write {path.name!r} to; make it first")
+    if path.exists() and not path.is_file():
+        yield path
+        return
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         yield temporary
