@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from safetensors import SafetensorError
 
+LOCK_FILE: Final = ".lock"  # of `only_process`, which leaves it behind
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _DISK_FULL_TEXT = re.compile(rf"\(os error ({'|'.join(map(str, _DISK_FULL))})\)|\d+ requested and \d+ written")
 _SIZE: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([kmg]b)", re.IGNORECASE)
@@ -144,7 +145,7 @@ def only_process(folder: Path) -> Iterator[None]:
         ValueError: If another process is in it.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("a") as file:
+    with (folder / LOCK_FILE).open("a") as file:
         try:
             import fcntl
 
