@@ -18,8 +18,8 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipe
 from hf_sparse import cli
 from hf_sparse.benchmark.bench import bench
 from hf_sparse.benchmark.texts import made_texts
-from hf_sparse.hub.info import info
 from hf_sparse.demo.space import push_space, space_files
+from hf_sparse.hub.info import info
 from hf_sparse.hub.push import format_push, push
 from hf_sparse.runtime import NgramClassifier
 from hf_sparse.student import SparseNgramTokenizer
