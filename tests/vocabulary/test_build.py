@@ -105,7 +105,7 @@ def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert shown.out.startswith("40 n-grams (words: ")
     assert "reading" in shown.err
     for arguments, message in [
-        (["nowhere.txt", "x"], "'nowhere.txt' does not exist"),
+        (["nowhere.txt", str(tmp_path / "x")], "'nowhere.txt' does not exist"),
         ([source, str(tmp_path / "x"), "--memory", "much"], "such as 50MB"),
         ([source, str(tmp_path / "x"), "--num_ngrams", "0"], "num_ngrams must be at least 1"),
     ]:
