@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from safetensors import SafetensorError
 
+LOCK_FILE: Final = ".lock"  # of `only_process`, which leaves it behind
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _DISK_FULL_TEXT = re.compile(rf"\(os error ({'|'.join(map(str, _DISK_FULL))})\)|\d+ requested and \d+ written")
 _SIZE: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([kmg]b)", re.IGNORECASE)
@@ -77,12 +78,17 @@ def read_json(path: Path) -> dict[str, Any]:
 def whole_file(path: Path) -> Iterator[Path]:
     """Yield a name to write a file under; it becomes `path` when all of it is on disk, and goes away on an error.
 
+    A pipe or device at `path` is written to itself: it is no file that could be replaced.
+
     Raises:
         FileNotFoundError: There is no folder to write it to.
         OSError: If it cannot be written (a full disk, say); an older file at `path` is then untouched.
     """
     if not path.parent.is_dir():
         raise FileNotFoundError(f"there is no folder {str(path.parent)!r} to write {path.name!r} to; make it first")
+    if path.exists() and not path.is_file():
+        yield path
+        return
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         yield temporary
@@ -139,7 +145,7 @@ def only_process(folder: Path) -> Iterator[None]:
         ValueError: If another process is in it.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("a") as file:
+    with (folder / LOCK_FILE).open("a") as file:
         try:
             import fcntl
 

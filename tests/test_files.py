@@ -1,6 +1,7 @@
 """Files and folders: whole or as they were; sizes and digests."""
 
 import errno
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -46,6 +47,20 @@ def test_file_is_whole_or_as_it_was(tmp_path: Path) -> None:
         write_half()
     assert path.read_bytes() == before
     assert [found.name for found in tmp_path.iterdir()] == ["report.json"]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no named pipes")
+def test_a_pipe_is_written_to_and_stays(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe.json"
+    os.mkfifo(pipe)
+    descriptor = os.open(pipe, os.O_RDWR | os.O_NONBLOCK)  # to write to it, somebody must have it open
+    write_json(pipe, {"a": 1})
+    assert os.read(descriptor, 100) == b'{\n  "a": 1\n}\n'
+    os.close(descriptor)
+    with pytest.raises(OSError, match="No space"), whole_file(pipe):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert pipe.is_fifo()
+    assert list(tmp_path.iterdir()) == [pipe]
 
 
 def test_only_one_process_is_in_a_folder(tmp_path: Path) -> None:

@@ -8,6 +8,8 @@ import time
 from pathlib import Path
 from typing import Any, Protocol
 
+from hf_sparse.processors import available_processors
+
 _WORKER = Path(__file__).with_name("worker.py")
 # Where a library takes its number of threads from; each process is pinned to as many processors besides.
 _THREAD_VARIABLES = (
@@ -136,10 +138,7 @@ def pinned_processors(threads: int) -> list[int]:
     Raises:
         ValueError: If there are not as many.
     """
-    if hasattr(os, "sched_getaffinity"):
-        processors = sorted(os.sched_getaffinity(0))
-    else:
-        processors = list(range(os.cpu_count() or 1))
+    processors = available_processors()
     if threads > len(processors):
         raise ValueError(f"threads must be at most {len(processors)}, the processors of this machine, got {threads}")
     return processors[-threads:]

@@ -217,10 +217,11 @@ def _weight_bytes(model: SparseNgramForSequenceClassification, *, table_dtype: s
     if folded and not config.folded:
         width, layers = layers[0].out_features, layers[1:]
         bias = 4 * width
-    attention = model.model.attention
-    modules = [*layers, *([attention] if attention is not None else [])]
+    attention, alignment = model.model.attention, model.model.alignment
+    modules = [*layers, *(module for module in (attention, alignment) if module is not None)]
     dense = 4 * sum(parameter.numel() for module in modules for parameter in module.parameters())
-    return width * BITS[table_dtype] // 8 + TAILS[table_dtype], dense + bias + _HEADER_BYTES
+    mark = 0 if alignment is None else alignment.is_word.itemsize
+    return width * BITS[table_dtype] // 8 + TAILS[table_dtype] + mark, dense + bias + _HEADER_BYTES
 
 
 def prune_vocabulary(vocabulary: NgramVocabulary, rows: Rows) -> NgramVocabulary:

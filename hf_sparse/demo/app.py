@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,6 +17,7 @@ from hf_sparse.prediction.formats import file_format
 from hf_sparse.prediction.readers import Reader
 
 _PREVIEW_ROWS: Final = 20
+_HOUR: Final = 3600  # seconds after which what was uploaded, and its answers, are deleted
 _SUFFIXES: Final = [".csv", ".tsv", ".jsonl", ".parquet", ".txt"]
 # The answer is read aloud when it changes, and its texts may be reached without a mouse.
 _ANNOUNCE: Final = """() => {
@@ -37,7 +39,7 @@ def build_app(model: str, *, revision: str | None = None) -> gr.Blocks:
         ValueError: It cannot be loaded; the message says why.
     """
     student = TriedStudent(model, revision=revision)
-    app = gr.Blocks(title=student.name)
+    app = gr.Blocks(title=student.name, delete_cache=(_HOUR, _HOUR))
     with app:
         gr.Markdown(f"# {_escape(student.name)}\n\n{_about(student)}")
         with gr.Tab("A text"):
@@ -75,19 +77,23 @@ def _file_tab(student: TriedStudent) -> None:
     preview = gr.Dataframe(label=f"The first {_PREVIEW_ROWS} rows", interactive=False, wrap=True, elem_id="preview")
     result = gr.File(label="All rows, as CSV", interactive=False, elem_id="result")
 
-    def classify_file(path: str | None, text_column: str, pair_column: str | None = None) -> Any:
-        try:
-            return _classify_file(student, path, text_column, pair_column)
-        except (ValueError, OSError) as error:
-            raise gr.Error(" ".join(str(error).split()), duration=None) from error
+    def classify_file(path: str | None, text_column: str, pair_column: str | None = None) -> Iterator[Any]:
+        with tempfile.TemporaryDirectory(prefix="hf-sparse-") as folder:
+            try:
+                answers = _classify_file(student, path, text_column, pair_column, folder=Path(folder))
+            except (ValueError, OSError) as error:
+                raise gr.Error(" ".join(str(error).split()), duration=None) from error
+            yield answers  # Gradio copies the file before it asks for more
 
     button.click(classify_file, inputs, [said, preview, result], api_name="classify_file")
 
 
-def _classify_file(student: TriedStudent, path: str | None, text_column: str, pair_column: str | None) -> Any:
+def _classify_file(
+    student: TriedStudent, path: str | None, text_column: str, pair_column: str | None, *, folder: Path
+) -> Any:
     if path is None:
         raise ValueError("choose a file first")
-    output = Path(tempfile.mkdtemp(prefix="hf-sparse-")) / f"{Path(path).stem}-classified.csv"
+    output = folder / f"{Path(path).stem}-classified.csv"
     count = predict(
         str(student.folder),
         input=path,

@@ -24,11 +24,11 @@ def demo(
         port: Port to listen on.
         push_space: Push the page as this Space, `name` or `organisation/name`, instead of serving it here; true gives
             it the student's name. A student that is a folder goes into the Space with it, if it is whole.
-        private: Make a Space that others do not see.
+        private: Make a Space that others do not see; one that exists must be private already.
 
     Raises:
         FileNotFoundError: There is no student.
-        ValueError: It cannot be loaded, or is not whole.
+        ValueError: It cannot be loaded, is not whole, or a Space that should be private is public.
         OSError: The port is taken, or the Hub refused.
     """
     if push_space:

@@ -8,7 +8,7 @@ import yaml
 from huggingface_hub import CommitOperationAdd, HfApi
 
 import hf_sparse
-from hf_sparse.hub.push import explained
+from hf_sparse.hub.push import check_private, deletions, explained
 from hf_sparse.hub.verify import read_metadata, verify_student
 
 _INSIDE: Final = "student"
@@ -64,11 +64,11 @@ def push_space(
         model: Repository of the student, or its folder, which goes into the Space then, if it is whole.
         space: Where to, `name` or `organisation/name`; None is the name of the student.
         revision: Branch, tag or commit of the student.
-        private: Make a Space that others do not see.
+        private: Make a Space that others do not see; one that exists must be private already.
 
     Raises:
         FileNotFoundError: A file of the student is missing.
-        ValueError: The student is not whole.
+        ValueError: The student is not whole, or the Space is public and a private one is asked for.
         OSError: The Hub did not answer, or refused.
     """
     api = HfApi()
@@ -91,6 +91,16 @@ def push_space(
         name = api.create_repo(
             space, repo_type="space", space_sdk="gradio", private=private or None, exist_ok=True
         ).repo_id
-        operations = [CommitOperationAdd(path_in_repo=path, path_or_fileobj=file) for path, file in additions.items()]
-        commit = api.create_commit(name, operations, repo_type="space", commit_message=f"A page to try {own_name}")
+        head = api.space_info(name)
+        check_private(head, private=private)
+        commit = api.create_commit(
+            name,
+            [
+                *(CommitOperationAdd(path_in_repo=path, path_or_fileobj=file) for path, file in additions.items()),
+                *deletions(head, additions, folder=f"{_INSIDE}/"),
+            ],
+            repo_type="space",
+            commit_message=f"A page to try {own_name}",
+            parent_commit=head.sha,
+        )
     return {"space": name, "commit": commit.oid, "url": str(commit.repo_url)}

@@ -13,14 +13,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from huggingface_hub import constants, hf_hub_download
 from huggingface_hub.file_download import repo_folder_name
 
+from hf_sparse.distillation.given_logits import GivenLogits
 from hf_sparse.distillation.recipe_data import TextSet
 from hf_sparse.files import file_sha256
 
@@ -133,17 +132,18 @@ def read_rows(source: TextSet) -> Iterator[pa.Table]:
     if source.logits_path is None:
         yield from tables
         return
-    logits = _read_logits(source.logits_path)
-    position = 0
+    logits, position = GivenLogits(source.logits_path, _logits_files(source.logits_path)), 0
     for table in tables:
-        part = logits.slice(position, table.num_rows)
+        part = logits.take(table.num_rows)
         position += table.num_rows
         if len(part) < table.num_rows:
-            raise ValueError(f"{source.logits_path!r} has {len(logits)} rows of logits, fewer than {source.path!r}")
+            raise ValueError(
+                f"{source.logits_path!r} has {logits.num_rows} rows of logits, fewer than {source.path!r}"
+            )
         yield table.append_column("logits", part)
-    if source.limit is None and position != len(logits):
+    if source.limit is None and position != logits.num_rows:
         raise ValueError(
-            f"{source.logits_path!r} has {len(logits)} rows of logits but {source.path!r} has {position} texts; "
+            f"{source.logits_path!r} has {logits.num_rows} rows of logits but {source.path!r} has {position} texts; "
             "they must match row by row"
         )
 
@@ -380,40 +380,3 @@ def _logits_files(path: str) -> list[Path]:
     if not files:
         raise ValueError(f"logits_path {path!r} does not exist; name the Parquet file(s) of the teacher's logits")
     return files
-
-
-def _read_logits(path: str) -> pa.Array:
-    tables = []
-    for file in _logits_files(path):
-        try:
-            tables.append(pq.read_table(file))
-        except (pa.ArrowException, OSError) as error:
-            raise ValueError(f"{str(file)!r} cannot be read as Parquet: {error}") from error
-    table = pa.concat_tables(tables)
-    kind = pa.list_(pa.float32())
-    column = table["logits"].cast(kind).combine_chunks() if "logits" in table.column_names else None
-    values = _stacked_logits(table, path=path) if column is None else column.flatten().to_numpy(zero_copy_only=False)
-    missing = 0 if column is None else column.null_count
-    if missing or not np.isfinite(values).all():
-        raise ValueError(
-            f"the logits in {path!r} are not all finite numbers; correct the file, or leave logits_path out to ask "
-            "the teacher again"
-        )
-    if column is not None:
-        return column
-    offsets = np.arange(0, values.size + 1, values.shape[1], dtype=np.int32)
-    return pa.ListArray.from_arrays(offsets, values.reshape(-1)).cast(kind)
-
-
-def _stacked_logits(table: pa.Table, *, path: str) -> npt.NDArray[np.float32]:
-    """Return the columns `logit_0`, `logit_1`, ... side by side (B, C)."""
-    found = [name for name in table.column_names if re.fullmatch(r"logit_\d+", name)]
-    names = [f"logit_{index}" for index in range(len(found))]
-    if not names:
-        raise ValueError(f"{path!r} has neither a column 'logits' nor columns 'logit_0', 'logit_1', ...")
-    if set(names) != set(found):
-        raise ValueError(
-            f"{path!r} has the columns {', '.join(found)}, but the logits of {len(found)} labels must be "
-            f"{names[0]} to {names[-1]}; name them in the order of the label ids, with none left out"
-        )
-    return np.stack([table[name].to_numpy().astype(np.float32) for name in names], axis=1)

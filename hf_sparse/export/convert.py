@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import onnx
 
 from hf_sparse.export.classifier import MODEL_FILE, OnnxClassifier
 from hf_sparse.export.graph import OPSET, StudentGraph
@@ -16,8 +15,6 @@ from hf_sparse.runtime.weights import check_weights, map_weights
 from hf_sparse.student import SparseNgramForSequenceClassification, SparseNgramTokenizer
 
 _COPIED: Final = ("config.json", "tokenizer_config.json", "vocabulary.safetensors")
-_EXTERNAL_ABOVE: Final = 1_500_000_000  # bytes; a protobuf holds 2 GiB
-_EXTERNAL_SMALLEST: Final = 1024
 _PROBES: Final = ("", "a", "Not a good film, not at all!", "Ünïcode 中文 <br />", "word " * 50, "the film was good")
 # Of float32; in half precision torch adds rows with as many digits as these have.
 _TOLERANCES: Final = {"float16": 2e-2, "bfloat16": 1e-1}
@@ -77,15 +74,7 @@ def _write(source: Path, folder: Path) -> dict[str, Any]:
     config = json.loads((source / "config.json").read_text(encoding="utf-8"))
     weights = map_weights(source)
     check_weights(config, weights, where=source)
-    proto = StudentGraph(config, weights).build()
-    size = sum(weight.nbytes for weight in weights.values())
-    onnx.save(
-        proto,
-        str(folder / MODEL_FILE),
-        save_as_external_data=size > _EXTERNAL_ABOVE,
-        location=f"{MODEL_FILE}.data",
-        size_threshold=_EXTERNAL_SMALLEST,
-    )
+    proto = StudentGraph(config, weights).save(folder / MODEL_FILE)
     for name in _COPIED:
         shutil.copyfile(source / name, folder / name)
     names = config.get("id2label") or {}

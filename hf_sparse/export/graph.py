@@ -5,13 +5,15 @@ memory should hold twice, and packed rows must stay packed in the file. Only ope
 """
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 import onnx
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
+from hf_sparse.export.initializers import Initializers, Reader
 from hf_sparse.runtime.head import Head
 from hf_sparse.runtime.pairs import SHARPNESS, Alignment
 from hf_sparse.runtime.weights import as_float32
@@ -39,10 +41,21 @@ class StudentGraph:
         self._head = Head.from_weights(config, weights)
         self._alignment = Alignment.from_weights(config, weights)
         self._nodes: list[Any] = []
-        self._initializers: list[Any] = []
+        self._initializers = Initializers()
 
-    def build(self) -> onnx.ModelProto:
-        """Return the model."""
+    def save(self, file: Path) -> onnx.ModelProto:
+        """Write the model, and what is too large for it into `<file>.data`.
+
+        Returns:
+            The model as it is in the file.
+        """
+        model = self._build()
+        self._initializers.save(model.graph, file.with_name(f"{file.name}.data"))
+        onnx.save(model, str(file))
+        return model
+
+    def _build(self) -> onnx.ModelProto:
+        """Return the model without its constants."""
         ids = "input_ids"
         inputs = [helper.make_tensor_value_info(ids, TensorProto.INT64, ["batch", "length"])]
         rows, known = self._rows(ids), self._node("Not", self._node("Equal", ids, self._constant(np.int64(0))))
@@ -65,19 +78,19 @@ class StudentGraph:
     def _rows(self, ids: str) -> str:
         """Gather the rows of ids: (B, L, D) float32."""
         count = sum(name.startswith(_TABLE) for name in self._weights)
-        table = np.concatenate([self._weights[f"{_TABLE}{index}"] for index in range(count)])
+        blocks = [self._weights[f"{_TABLE}{index}"] for index in range(count)]
         width, dtype = int(self._config["embedding_size"]), self._config.get("table_dtype", "float32")
         if dtype not in ("int8", "int4"):
-            if table.dtype == np.uint16:
-                table = as_float32(table)  # few runtimes know bfloat16
-            return self._node("Cast", self._gather(table, ids), to=TensorProto.FLOAT)
-        num_bytes = width if dtype == "int8" else width // 2
-        tail = np.ascontiguousarray(table[:, num_bytes:]).view("<f4" if dtype == "int8" else "<f2").astype(np.float32)
-        numbers = self._gather(np.ascontiguousarray(table[:, :num_bytes]), ids)
+            # Few runtimes know bfloat16.
+            read: Reader = as_float32 if blocks[0].dtype == np.uint16 else np.asarray
+            return self._node("Cast", self._gather(blocks, ids, read), to=TensorProto.FLOAT)
+        num_bytes, tail = (width, "<f4") if dtype == "int8" else (width // 2, "<f2")
+        numbers = self._gather(blocks, ids, lambda rows: rows[:, :num_bytes])
         if dtype == "int4":
             numbers = self._unpacked(numbers, width)
-        scaled = self._node("Mul", self._node("Cast", numbers, to=TensorProto.FLOAT), self._gather(tail[:, :1], ids))
-        return self._node("Add", scaled, self._gather(tail[:, 1:], ids))
+        scale, offset = (self._gather(blocks, ids, _tail_reader(num_bytes, tail, column)) for column in range(2))
+        scaled = self._node("Mul", self._node("Cast", numbers, to=TensorProto.FLOAT), scale)
+        return self._node("Add", scaled, offset)
 
     def _unpacked(self, numbers: str, width: int) -> str:
         """Turn bytes of two columns each, the even one in the low half, into columns."""
@@ -163,7 +176,7 @@ class StudentGraph:
         width, size = int(self._config["embedding_size"]), self._alignment.size
         across, down = (self._constant(np.array([axis], np.int64)) for axis in (1, 2))
         zero, lowest = self._constant(np.float32(0)), self._constant(np.float32(np.finfo(np.float32).min))
-        is_word = self._node("Cast", self._gather(self._alignment.is_word, ids), to=TensorProto.BOOL)
+        is_word = self._node("Cast", self._gather([self._alignment.is_word], ids), to=TensorProto.BOOL)
         own = self._columns(rows, width - size, width, axis=2)
         scores = self._node("MatMul", own, self._node("Transpose", own, perm=[0, 2, 1]))
         scores = self._node("Mul", scores, self._constant(SHARPNESS))
@@ -221,13 +234,11 @@ class StudentGraph:
             outputs.append(helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, shape))
         return outputs
 
-    def _gather(self, table: npt.NDArray[Any], ids: str) -> str:
-        return self._node("Gather", self._constant(table), ids, axis=0)
+    def _gather(self, blocks: Sequence[npt.NDArray[Any]], ids: str, read: Reader = np.asarray) -> str:
+        return self._node("Gather", self._initializers.add_rows(blocks, read), ids, axis=0)
 
     def _constant(self, value: Any) -> str:
-        name = f"constant_{len(self._initializers)}"
-        self._initializers.append(numpy_helper.from_array(np.asarray(value), name))
-        return name
+        return self._initializers.add(value)
 
     def _node(self, kind: str, *inputs: str, **options: Any) -> str:
         name = f"{kind.lower()}_{len(self._nodes)}"
@@ -235,10 +246,20 @@ class StudentGraph:
         return name
 
     def _model(self, inputs: list[Any], outputs: list[Any]) -> onnx.ModelProto:
-        graph = helper.make_graph(self._nodes, "sparse_ngram", inputs, outputs, self._initializers)
+        graph = helper.make_graph(self._nodes, "sparse_ngram", inputs, outputs)
         return helper.make_model(
             graph,
             opset_imports=[helper.make_opsetid("", OPSET)],
             ir_version=_IR_VERSION,
             producer_name="hf-sparse",
         )
+
+
+def _tail_reader(start: int, dtype: str, column: int) -> Reader:
+    """Return what reads a number behind the columns of packed rows: 0 is the scale, 1 the offset."""
+
+    def read(rows: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        numbers = np.ascontiguousarray(rows[:, start:]).view(dtype)
+        return numbers[:, column : column + 1].astype(np.float32)
+
+    return read

@@ -2,7 +2,7 @@
 
 import fnmatch
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, cast
@@ -14,6 +14,7 @@ from huggingface_hub import (
     CommitOperationDelete,
     HfApi,
     ModelInfo,
+    SpaceInfo,
     constants,
 )
 from huggingface_hub.errors import HfHubHTTPError
@@ -105,8 +106,7 @@ def _prepare(
         if revision is not None and revision != "main":
             api.create_branch(repo, branch=revision, exist_ok=True)
     head = api.model_info(repo, revision=revision)
-    if private and not head.private:
-        raise ValueError(f"{repo} exists and is public; make it private in its settings, or push to another name")
+    check_private(head, private=private)
     if tag is not None and tag in {known.name for known in api.list_repo_refs(repo).tags}:
         raise ValueError(f"{repo} has a tag {tag!r} already; choose another")
     return head
@@ -115,8 +115,6 @@ def _prepare(
 def _commit(
     api: HfApi, student: VerifiedStudent, head: ModelInfo, *, revision: str | None, create_pr: bool, message: str
 ) -> CommitInfo:
-    remote = {file.rfilename for file in head.siblings or []}
-    stale = [name for name in remote - set(student.files) if any(fnmatch.fnmatch(name, kind) for kind in _REPLACED)]
     additions = [_addition(student, name, repo=head.id) for name in student.files]
     # The client reads weights again to send them; what it sends goes by the digest that it finds.
     api.preupload_lfs_files(head.id, additions, revision=revision, create_pr=create_pr, free_memory=False)
@@ -125,7 +123,7 @@ def _commit(
             _check_unchanged(student, addition.path_in_repo, addition.upload_info.sha256.hex())
     operations: list[CommitOperationAdd | CommitOperationDelete | CommitOperationCopy] = [
         *additions,
-        *(CommitOperationDelete(path_in_repo=name) for name in sorted(stale)),
+        *deletions(head, student.files),
     ]
     return api.create_commit(
         head.id,
@@ -155,6 +153,30 @@ def _check_unchanged(student: VerifiedStudent, name: str, digest: str) -> None:
             f"{name} in {str(student.folder)!r} has changed while the student was pushed; nothing was committed: wait "
             "until whatever writes there is done, then run the same command again"
         )
+
+
+def check_private(head: ModelInfo | SpaceInfo, *, private: bool) -> None:
+    """Refuse a repository that others see where a private one is asked for.
+
+    Raises:
+        ValueError: It is public.
+    """
+    if private and not head.private:
+        raise ValueError(f"{head.id} exists and is public; make it private in its settings, or push to another name")
+
+
+def deletions(head: ModelInfo | SpaceInfo, kept: Collection[str], *, folder: str = "") -> list[CommitOperationDelete]:
+    """Return what removes from a repository the files that belong to a former student only.
+
+    Args:
+        head: The repository as it is.
+        kept: Files that the new student brings.
+        folder: Where in the repository the student is, with a slash behind it.
+    """
+    stale = {file.rfilename for file in head.siblings or []} - set(kept)
+    patterns = [folder + kind for kind in _REPLACED]
+    found = sorted(name for name in stale if any(fnmatch.fnmatch(name, pattern) for pattern in patterns))
+    return [CommitOperationDelete(path_in_repo=name) for name in found]
 
 
 @contextmanager

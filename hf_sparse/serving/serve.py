@@ -39,7 +39,8 @@ def serve(
         host: Address to listen on; 0.0.0.0 is open to the network.
         port: Port to listen on.
         num_threads: Threads that share a large batch.
-        workers: Processes that share the port; the weights are in memory once.
+        workers: Processes that share the port; the weights are in memory once. `/metrics` is that of the one process
+            which answers, any of them, so with several its counts are no totals.
         max_batch: Most texts that are classified at once.
         max_queue: Most texts that wait; beyond, requests get status 503.
         max_body_bytes: Largest request; beyond, status 413.

@@ -10,7 +10,7 @@ import numpy as np
 from hf_sparse.distillation.recipe_data import TextSet
 from hf_sparse.distillation.resources import peak_memory
 from hf_sparse.distillation.sources import num_rows, read_rows
-from hf_sparse.files import disk_full_named, remove_folder, replace_folder, write_json
+from hf_sparse.files import LOCK_FILE, disk_full_named, only_process, remove_folder, replace_folder, write_json
 from hf_sparse.runtime.student_files import NgramVocabulary
 from hf_sparse.vocabulary.counting import count_ngrams
 
@@ -70,7 +70,8 @@ def build_vocabulary(
 
     Raises:
         FileExistsError: The output exists.
-        ValueError: The texts cannot be read, or a number makes no sense; the message names it.
+        ValueError: The texts cannot be read, a number makes no sense, or another process writes the same output; the
+            message names it.
     """
     started = time.monotonic()
     target = Path(output)
@@ -88,8 +89,7 @@ def build_vocabulary(
     )
     rows = num_rows(source)
     partial = target.with_name(f"{target.name}.partial")
-    with disk_full_named(partial):
-        partial.mkdir(parents=True, exist_ok=True)
+    with disk_full_named(partial), only_process(partial):
         vocabulary = count_ngrams(
             _texts(source),
             num_ngrams=num_ngrams,
@@ -111,6 +111,7 @@ def build_vocabulary(
         write_json(partial / REPORT_FILE, report)
         remove_folder(partial / COUNTING_FOLDER)
         replace_folder(partial, target)
+    (target / LOCK_FILE).unlink()
     return report
 
 

@@ -7,7 +7,6 @@ a counting that is killed goes on where it was.
 """
 
 import hashlib
-import os
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ import pyarrow as pa
 
 from hf_sparse import __version__
 from hf_sparse.files import fingerprint, parse_size
+from hf_sparse.processors import available_processors
 from hf_sparse.runtime.student_files import NgramVocabulary, check_word_rule, resolve_clean
 from hf_sparse.vocabulary.levels import Level, LevelCounter
 from hf_sparse.vocabulary.merging import Race
@@ -111,7 +111,7 @@ class Counting:
         threads: int | None = None,
         progress: bool = True,
     ) -> None:
-        self._threads = threads if threads is not None else len(os.sched_getaffinity(0))
+        self._threads = threads if threads is not None else len(available_processors())
         self._limits = {
             "num_ngrams": num_ngrams,
             "max_n": max_n,

@@ -28,13 +28,13 @@ CORPUS = ["the film was good", "the film was not good !", "a bad film", "a bad ,
 VOCABULARY = count_ngrams(CORPUS, num_ngrams=60, progress=False)
 
 
-def new_student(**changes: Any) -> SparseNgramForSequenceClassification:
-    """A student of `VOCABULARY` with random weights."""
+def new_student(vocabulary: NgramVocabulary = VOCABULARY, **changes: Any) -> SparseNgramForSequenceClassification:
+    """A student of a vocabulary with random weights."""
     torch.manual_seed(0)
-    sizes = {"vocab_size": VOCABULARY.num_rows, "embedding_size": 8, "hidden_sizes": [6], "initializer_range": 1.0}
-    sizes |= {"vocabulary_sha256": VOCABULARY.sha256, "num_labels": 3}
+    sizes = {"vocab_size": vocabulary.num_rows, "embedding_size": 8, "hidden_sizes": [6], "initializer_range": 1.0}
+    sizes |= {"vocabulary_sha256": vocabulary.sha256, "num_labels": 3}
     model = SparseNgramForSequenceClassification(SparseNgramConfig(**(sizes | changes))).eval()
-    model.model.mark_words(torch.from_numpy(VOCABULARY.is_word))
+    model.model.mark_words(torch.from_numpy(vocabulary.is_word))
     return model
 
 
@@ -129,23 +129,31 @@ def corpus_count(vocabulary: NgramVocabulary, row: int) -> int:
 
 
 @pytest.mark.parametrize("table_dtype", ["float32", "int8", "int4"])
-@pytest.mark.parametrize("folded", [False, True])
-def test_the_most_that_fit(tmp_path: Path, table_dtype: str, folded: bool) -> None:
+@pytest.mark.parametrize(
+    ("shape", "folded", "target"),
+    [
+        ({}, False, 14_000),
+        ({}, True, 14_000),
+        (PAIR_SHAPES["aligned"] | {"embedding_size": 32, "alignment_size": 24, "hidden_sizes": []}, False, 36_000),
+    ],
+    ids=["dense", "folded", "aligned"],
+)
+def test_the_most_that_fit(tmp_path: Path, table_dtype: str, shape: dict[str, Any], folded: bool, target: int) -> None:
     """The files are no larger than asked for, and the estimate wastes at most a header of 4 kB."""
     generator = np.random.default_rng(0)
     texts = [" ".join(map(str, generator.geometric(0.05, size=20))) for _ in range(200)]
     large = count_ngrams(texts, num_ngrams=800, progress=False)
-    model = new_student(vocab_size=large.num_rows, vocabulary_sha256=large.sha256)
+    model = new_student(large, **shape)
     model.save_pretrained(tmp_path / "student")
     SparseNgramTokenizer(vocabulary=large).save_pretrained(tmp_path / "student")
-    target = 14_000
     keep = ngrams_for_size(model, large, target_bytes=target, table_dtype=table_dtype, folded=folded)
     assert 1 < keep < large.num_ngrams
     small = tmp_path / "small"
-    compress(str(tmp_path / "student"), str(small), target_size="14kB", table_dtype=table_dtype, fold=folded)
+    size = f"{target // 1000}kB"
+    compress(str(tmp_path / "student"), str(small), target_size=size, table_dtype=table_dtype, fold=folded)
     assert NgramVocabulary.load(small).num_ngrams == keep
-    size = sum(file.stat().st_size for file in small.glob("*.safetensors"))
-    assert target - 4096 <= size <= target
+    written = sum(file.stat().st_size for file in small.glob("*.safetensors"))
+    assert target - 4096 <= written <= target
     assert ngrams_for_size(model, large, target_bytes=10**6, table_dtype=table_dtype, folded=folded) == 800
 
 

@@ -2,14 +2,18 @@
 
 import csv
 import json
+import os
 import re
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from gradio_client import Client, handle_file
+from gradio_client.exceptions import AppError
 
 from hf_sparse import __version__
 from hf_sparse.demo.app import build_app
@@ -140,6 +144,21 @@ def address(folder: Path) -> Iterator[str]:
     _, address, _ = app.launch(prevent_thread_lock=True, quiet=True, server_name="127.0.0.1", share=False)
     yield address
     app.close()
+
+
+def test_no_file_of_a_visitor_stays(address: str, folder: Path, tmp_path: Path) -> None:
+    name = f"texts-{os.getpid()}"
+    rows = [{"text": "good film", "id": 1}, {"text": "bad , bad film", "id": 2}]
+    file = handle_file(str(write_rows(tmp_path / f"{name}.jsonl", rows)))
+    client = Client(address, verbose=False, download_files=str(tmp_path))
+    said, _, answers = client.predict(file, "text", api_name="/classify_file")
+    assert said == "2 rows classified."
+    with Path(answers).open(encoding="utf-8", newline="") as found:
+        assert [row["id"] for row in csv.DictReader(found)] == ["1", "2"]
+    with pytest.raises(AppError, match="there is no column 'wrong'"):
+        client.predict(file, "wrong", api_name="/classify_file")
+    assert not list(Path(tempfile.gettempdir()).glob(f"hf-sparse-*/{name}-classified.csv"))
+    assert build_app(str(folder)).delete_cache == (3600, 3600)
 
 
 Open = Callable[[int], Any]

@@ -158,6 +158,25 @@ def test_logits_of_the_teacher(tmp_path: Path, form: str) -> None:
     np.testing.assert_array_equal(np.array(limited["logits"], np.float32), logits[:3])
 
 
+def test_logits_are_read_in_step_with_the_texts(tmp_path: Path) -> None:
+    """Files of any length beside texts of any length, and nothing is read before its text is."""
+    write(tmp_path / "rows.csv", [str(index) for index in range(5000)], [0] * 5000)
+    logits = np.random.default_rng(0).normal(size=(5000, 2))
+    folder = tmp_path / "logits"
+    folder.mkdir()
+    for index, part in enumerate(np.split(logits, [1, 700, 3100])):
+        columns = {"logits": part.tolist()} if index % 2 else {"logit_1": part[:, 1], "logit_0": part[:, 0]}
+        pq.write_table(pa.table(columns), folder / f"{index}.parquet")
+    found = read(tmp_path / "rows.csv", logits_path=str(folder))
+    np.testing.assert_array_equal(np.array(found["logits"], np.float32), logits.astype(np.float32))
+
+    pq.write_table(pa.table({"logits": [[1.0, math.nan]] * 1900}), folder / "3.parquet")
+    tables = read_rows(TextSet(path=str(tmp_path / "rows.csv"), logits_path=str(folder)))
+    assert next(tables).num_rows == 1024
+    with pytest.raises(ValueError, match="not all finite numbers"):
+        list(tables)
+
+
 @pytest.mark.parametrize("count", [3, 5])
 def test_other_number_of_logits_is_refused(tmp_path: Path, count: int) -> None:
     path = write(tmp_path / "rows.csv", list("abcd"), [0] * 4)

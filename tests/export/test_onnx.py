@@ -16,7 +16,9 @@ from hypothesis import strategies as st
 from hf_sparse import cli
 from hf_sparse.compression import compress
 from hf_sparse.export import OnnxClassifier, export
+from hf_sparse.export.graph import StudentGraph
 from hf_sparse.runtime import NgramClassifier
+from hf_sparse.runtime.weights import map_weights
 from hf_sparse.student import SparseNgramForSequenceClassification, SparseNgramTokenizer
 from tests.conftest import PAIR_SHAPES, ModelFactory
 
@@ -115,13 +117,44 @@ def test_ids_of_the_tokenizer_are_its_inputs(exported: Path, student_folder: Pat
     assert described["labels"] == NgramClassifier.from_pretrained(student_folder).labels
 
 
-def test_large_tables_lie_beside(student_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hf_sparse.export.convert._EXTERNAL_ABOVE", 100)
-    monkeypatch.setattr("hf_sparse.export.convert._EXTERNAL_SMALLEST", 100)
-    described = export(str(student_folder), str(tmp_path / "onnx"))
-    assert (tmp_path / "onnx" / "model.onnx.data").stat().st_size > 1000
-    assert described["bytes"] > (tmp_path / "onnx" / "model.onnx").stat().st_size
-    OnnxClassifier(tmp_path / "onnx").predict_proba(TEXTS)
+@pytest.mark.parametrize("table_dtype", ["float32", "bfloat16", "int8", "int4"])
+@pytest.mark.parametrize("kind", [{"block_rows": 90}, PAIR_SHAPES["aligned"] | {"block_rows": 90}], ids=str)
+def test_large_tables_lie_beside(
+    make_model: ModelFactory,
+    tokenizer: SparseNgramTokenizer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: dict[str, Any],
+    table_dtype: str,
+) -> None:
+    """A protobuf holds no tensor of 2 GiB, so the table must never be in one; it is written some rows at a time."""
+    make_model(**kind).save_pretrained(tmp_path / "float32")
+    tokenizer.save_pretrained(tmp_path / "float32")
+    if table_dtype != "float32":
+        compress(str(tmp_path / "float32"), str(tmp_path / table_dtype), table_dtype=table_dtype, fold=False)
+    student, pairs = tmp_path / table_dtype, TEXTS[::-1] if kind.get("sentence_pairs") else None
+    export(str(student), str(tmp_path / "whole"))
+    monkeypatch.setattr("hf_sparse.export.initializers._EXTERNAL_ABOVE", 100)
+    monkeypatch.setattr("hf_sparse.export.initializers._EXTERNAL_SMALLEST", 64)
+    monkeypatch.setattr("hf_sparse.export.initializers._BYTES_AT_ONCE", 100)
+    described = export(str(student), str(tmp_path / "onnx"))
+    assert described["bytes"] == sum(file.stat().st_size for file in (tmp_path / "onnx").glob("model.onnx*"))
+    found = OnnxClassifier(tmp_path / "onnx").predict_proba(TEXTS, pairs)
+    np.testing.assert_array_equal(found, OnnxClassifier(tmp_path / "whole").predict_proba(TEXTS, pairs))
+    np.testing.assert_allclose(found, torch_probabilities(student, TEXTS, pairs), atol=5e-2)
+    onnx.checker.check_model(str(tmp_path / "onnx" / "model.onnx"), full_check=True)
+
+
+def test_the_protobuf_of_a_large_table_is_small(
+    make_model: ModelFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hf_sparse.export.initializers._EXTERNAL_ABOVE", 100_000)
+    make_model(embedding_size=4096).save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    proto = StudentGraph(config, map_weights(tmp_path)).save(tmp_path / "model.onnx")
+    assert proto.ByteSize() == (tmp_path / "model.onnx").stat().st_size < 10_000
+    assert (tmp_path / "model.onnx.data").stat().st_size > 4 * 4096 * config["vocab_size"]
+    assert not list(tmp_path.glob(".*.tmp"))
 
 
 def test_mistakes(student_folder: Path, exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,6 +18,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipe
 from hf_sparse import cli
 from hf_sparse.benchmark.bench import bench
 from hf_sparse.benchmark.texts import made_texts
+from hf_sparse.demo.space import push_space, space_files
 from hf_sparse.hub.info import info
 from hf_sparse.hub.push import format_push, push
 from hf_sparse.runtime import NgramClassifier
@@ -137,6 +138,28 @@ def test_public_repository_is_not_taken_for_private(hub: Hub, student: Path) -> 
     with pytest.raises(ValueError, match="exists and is public"):
         push(str(student), "org/student", private=True)
     assert files_of(hub) == before
+
+
+def test_space_holds_one_student(
+    hub: Hub, student: Path, tmp_path: Path, make_model: ModelFactory, tokenizer: SparseNgramTokenizer
+) -> None:
+    """An index of former shards beside a new file would be read in its place; what others have put there stays."""
+    push_space(str(student), "org/try-it")
+    repo = hub.repo("org/try-it", "spaces")
+    notes = {name: hub.add_blob(b"notes", is_large=False) for name in ("NOTES.md", "student/NOTES.md", "benchmark.md")}
+    repo.commit(repo.history()[0].files | notes, title="by hand")
+    other = make_student(tmp_path / "other", make_model, tokenizer, max_shard_size="1GB")
+    push_space(str(other), "org/try-it")
+    found = set(repo.history()[0].files) - set(space_files("other")) - {".gitattributes"}
+    assert found == {f"student/{name}" for name in local_files(other)} | set(notes)
+
+
+def test_public_space_is_not_taken_for_private(hub: Hub, student: Path) -> None:
+    push_space(str(student), "org/try-it")
+    before = hub.repo("org/try-it", "spaces").history()
+    with pytest.raises(ValueError, match="org/try-it exists and is public"):
+        push_space(str(student), "org/try-it", private=True)
+    assert hub.repo("org/try-it", "spaces").history() == before
 
 
 def test_large_files_go_in_parts(hub: Hub, student: Path) -> None:

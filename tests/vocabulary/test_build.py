@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from hf_sparse import cli
+from hf_sparse.files import only_process
 from hf_sparse.student.vocabulary_sparse_ngram import NgramVocabulary
 from hf_sparse.vocabulary import counting, parts
 from hf_sparse.vocabulary.build import build_vocabulary
@@ -88,6 +89,15 @@ def test_output_that_exists_stays(tmp_path: Path) -> None:
     assert not (tmp_path / "out/mine").exists()
 
 
+def test_only_one_process_writes_an_output(tmp_path: Path) -> None:
+    arguments = write(tmp_path, "txt") | {"output": str(tmp_path / "out")}
+    with only_process(tmp_path / "out.partial"), pytest.raises(ValueError, match=r"at work in '.*out\.partial'"):
+        build_vocabulary(**arguments)
+    assert not (tmp_path / "out").exists()
+    build_vocabulary(**arguments)
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"vocabulary.json", "vocabulary.safetensors"}
+
+
 def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source = write(tmp_path, "txt")["texts"]
     cli.main(["vocabulary", source, str(tmp_path / "out"), "--num_ngrams", "40", "--memory", "null"])
@@ -95,7 +105,7 @@ def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert shown.out.startswith("40 n-grams (words: ")
     assert "reading" in shown.err
     for arguments, message in [
-        (["nowhere.txt", "x"], "'nowhere.txt' does not exist"),
+        (["nowhere.txt", str(tmp_path / "x")], "'nowhere.txt' does not exist"),
         ([source, str(tmp_path / "x"), "--memory", "much"], "such as 50MB"),
         ([source, str(tmp_path / "x"), "--num_ngrams", "0"], "num_ngrams must be at least 1"),
     ]:

@@ -1,6 +1,7 @@
 """Counting: exactly the n-grams, counts and order of a dictionary, whatever is pruned on the way."""
 
 import json
+import os
 import unittest
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.feature_extraction.text import CountVectorizer
 
+from hf_sparse.processors import available_processors
 from hf_sparse.student.extraction_sparse_ngram import NgramExtractor
 from hf_sparse.student.vocabulary_sparse_ngram import NgramVocabulary
 from hf_sparse.vocabulary import counting, levels, merging, parts
@@ -308,3 +310,10 @@ def test_shares(
     assert len(reads) == len(sets())
     expected = count_ngrams(real_texts, num_ngrams=500, max_n=max_n, min_documents=2, progress=False)
     assert ngram_counts(found) == ngram_counts(expected)
+
+
+def test_threads_where_the_system_does_not_say_which(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on macOS."""
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    assert available_processors() == list(range(os.cpu_count() or 1))
+    assert count_ngrams(["a b"], num_ngrams=3, progress=False).num_ngrams == 3
