@@ -144,6 +144,7 @@ class RunPlan:
         if self.needs_fine_tuning:
             inputs |= {"texts": self.texts_stage.key, "recipe": recipe, "seed": self.recipe.seed}
             inputs |= {"mixed_precision": self.mixed_precision, "batches": "by length", "attention_dropout": False}
+            inputs |= self._unit
             if recipe.fine_tune == "head":
                 inputs["feature_dtype"] = str(labelling_dtype(self.recipe.label.dtype, self.device))
         return self._stage("teacher", inputs)
@@ -267,7 +268,12 @@ class RunPlan:
 
     def _training_stage(self, name: str, recipe: TrainingRecipe, **keys: str) -> Stage:
         inputs = {"vocabulary": self.vocabulary_stage.key, "student": self.recipe.student, "recipe": recipe}
-        return self._stage(name, inputs | {"seed": self.student_seed, "mixed_precision": self.mixed_precision} | keys)
+        inputs |= {"seed": self.student_seed, "mixed_precision": self.mixed_precision} | self._unit
+        return self._stage(name, inputs | keys)
+
+    @property
+    def _unit(self) -> dict[str, str]:
+        return {"scores": "standardised"} if self.space.problem_type == "regression" else {}
 
 
 def _regression() -> LabelSpace:

@@ -27,6 +27,7 @@ from hf_sparse.distillation.subwords import Spellings
 from hf_sparse.distillation.teacher import TeacherEncoder
 from hf_sparse.distillation.texts import has_labels, shards
 from hf_sparse.distillation.training import BEST, CHECKPOINTS, START, StudentTrainer, predict_logits
+from hf_sparse.distillation.units import Unit
 from hf_sparse.evaluation.metrics import PRIMARY_METRIC, score
 from hf_sparse.files import write_json
 from hf_sparse.student import SparseNgramConfig, SparseNgramForSequenceClassification, SparseNgramTokenizer
@@ -181,6 +182,9 @@ def train_student(
     else:
         torch.manual_seed(plan.student_seed + 1)
         model = load_student(plan, start, columns=columns)
+    unit = Unit.of_targets(read) if plan.space.problem_type == "regression" else None
+    if unit is not None and start is not None and model.classifier is not None:
+        unit.enter(model.classifier)
     if exchange.num_processes > 1:  # each drops other hidden units
         torch.manual_seed(plan.student_seed + 1_000_003 * (exchange.rank + 1))
     stream = TextStream(read, batch_size=recipe.batch_size, seed=plan.student_seed)
@@ -202,6 +206,7 @@ def train_student(
         steps_before=_steps_before(plan, folder.name.removesuffix(".partial")),
         exchange=exchange,
         spellings=Spellings.of(tokenizer.vocabulary) if plan.recipe.student.subwords else None,
+        unit=unit,
         averages=isinstance(recipe, FineTuneRecipe) and recipe.average and plan.recipe.distil.epochs > 0,
     )
     best = trainer.fit(stream, TextStream(held_out, batch_size=_EVALUATION_BATCH, seed=None))

@@ -35,6 +35,7 @@ from hf_sparse.distillation.losses import gold_loss
 from hf_sparse.distillation.recipe import TeacherRecipe
 from hf_sparse.distillation.recipe_data import ProblemType
 from hf_sparse.distillation.teacher import Encoded, TeacherEncoder
+from hf_sparse.distillation.units import Unit, last_layer
 from hf_sparse.files import whole_file
 
 logger = logging.getLogger(__name__)
@@ -68,6 +69,10 @@ def fine_tune(
         ValueError: If only the head is to be trained but it reads more than the first token.
     """
     torch.manual_seed(seed)
+    layer = last_layer(encoder.model) if problem_type == "regression" else None
+    unit = Unit.of(labels.numpy()) if layer is not None else None
+    if unit is not None:
+        labels = unit.standardise(labels)
     encoded = encoder.encode(*texts)
     if (recipe.fine_tune or "all") == "head":
         _require_first_token_head(encoder, encoded)
@@ -85,6 +90,8 @@ def fine_tune(
         lengths = np.array([len(item["input_ids"]) for item in encoded], np.int64)
         _train(encoder.model, forward, labels, lengths=lengths, recipe=recipe, lr=recipe.lr or _FULL_LR,
                problem_type=problem_type, folder=folder, seed=seed, accelerator=accelerator)  # fmt: skip
+    if unit is not None and layer is not None:
+        unit.leave(layer)
     encoder.model.eval()
 
 

@@ -29,11 +29,12 @@ from hf_sparse.distillation.exchange import Exchange
 from hf_sparse.distillation.losses import has_label
 from hf_sparse.distillation.recipe import TrainingRecipe
 from hf_sparse.distillation.recipe_data import ProblemType
-from hf_sparse.distillation.stream import TextStream
+from hf_sparse.distillation.stream import TextBatch, TextStream
 from hf_sparse.distillation.student_step import StudentStep
 from hf_sparse.distillation.student_weights import save_student
 from hf_sparse.distillation.subwords import Spellings
 from hf_sparse.distillation.tensor_folder import TensorFolder, write_folder
+from hf_sparse.distillation.units import Unit
 from hf_sparse.evaluation.metrics import PRIMARY_METRIC, score
 from hf_sparse.files import write_atomic
 from hf_sparse.student import SparseNgramForSequenceClassification
@@ -102,6 +103,7 @@ class StudentTrainer:
             steps.
         exchange: The processes that train together; None: this one alone.
         spellings: Of words that share what their spellings share while they are trained; None: they do not.
+        unit: In which a regression is trained; the saved student gives scores as they are. None: as they are.
         averages: Average the trained weights with those that the training began with, if that is better on validation
             texts (Wortsman et al. 2022, "Robust fine-tuning of zero-shot models").
     """
@@ -119,9 +121,11 @@ class StudentTrainer:
         steps_before: int = 0,
         exchange: Exchange | None = None,
         spellings: Spellings | None = None,
+        unit: Unit | None = None,
         averages: bool = False,
     ) -> None:
         self.model = model
+        self._unit = unit
         self.recipe = recipe
         self.problem_type = problem_type
         self.accelerator = accelerator
@@ -158,7 +162,7 @@ class StudentTrainer:
             write_folder(self.folder / START, self._step.weights(), exchange=self._exchange)
         eval_steps = _evaluation_steps(stream.batches_per_epoch, total, per_epoch=self.recipe.evals_per_epoch)
         batches = prefetch(
-            [self._dropped(part) for part in cut_batch(batch, self.recipe.accumulation_steps)]
+            [self._made(self._dropped, part) for part in cut_batch(batch, self.recipe.accumulation_steps)]
             for batch in stream.batches(first=progress.step, stop=total, share=self._share)
         )
         saved = time.monotonic()
@@ -182,13 +186,15 @@ class StudentTrainer:
         return self._average(held_out, progress) if self.averages else progress.best
 
     def save(self) -> None:
-        """Save the student in the folder, as `save_pretrained` does; every process calls it."""
+        """Save the trained student in the folder, as `save_pretrained` does; every process calls it, once."""
+        if self._unit is not None and self.model.classifier is not None:
+            self._unit.leave(self.model.classifier)
         save_student(self.model, self.folder, weights=self._step.weights(), exchange=self._exchange)
 
     def held_out(self, validation: TextStream) -> list[StudentBatch]:
         """Return this process's share of the batches of a stream."""
         stop = validation.batches_per_epoch
-        return [self._plain(batch) for batch in validation.batches(first=0, stop=stop, share=self._share)]
+        return [self._made(self._plain, part) for part in validation.batches(first=0, stop=stop, share=self._share)]
 
     def evaluate(self, batches: list[StudentBatch]) -> ValidationScore:
         """Score the student on batches: the loss it is trained with, and the primary metric of its task.
@@ -217,6 +223,10 @@ class StudentTrainer:
             scores = score(torch.cat(logits).numpy(), references, problem_type=self.problem_type)
             primary = scores[PRIMARY_METRIC[self.problem_type]]
         return ValidationScore(loss=loss / num_texts, primary=primary)
+
+    def _made(self, maker: BatchMaker, batch: TextBatch) -> StudentBatch:
+        made = maker(batch)
+        return made if self._unit is None else self._unit.standardised(made)
 
     def _train_on(self, batches: Iterator[list[StudentBatch]], progress: _Progress, *, total: int) -> None:
         """Take the next batch, and write a line of metrics now and then."""
