@@ -5,6 +5,7 @@ from typing import Any
 
 from hf_sparse.distillation.exchange import FEWEST_COLUMNS
 from hf_sparse.distillation.recipe import Recipe
+from hf_sparse.distillation.recipe_checks import check_problem_type
 from hf_sparse.distillation.shares import read_recipe
 from hf_sparse.planning.corpus import CorpusSize, measure_corpus
 from hf_sparse.planning.estimate import Shape, estimate_bytes, estimate_stages
@@ -123,8 +124,9 @@ def _teacher(recipe: Recipe) -> tuple[int | None, float | None, bool | None]:
             config, trust_remote_code=recipe.teacher.trust_remote_code
         )
     embeddings = sum(module.weight.numel() for module in model.modules() if isinstance(module, torch.nn.Embedding))
-    has_head = read_teacher_card(recipe.teacher).names is not None
-    return config.num_labels, float(model.num_parameters() - embeddings), has_head
+    card = read_teacher_card(recipe.teacher)
+    check_problem_type(recipe, recipe.data.problem_type or card.problem_type)
+    return config.num_labels, float(model.num_parameters() - embeddings), card.names is not None
 
 
 def _warnings(

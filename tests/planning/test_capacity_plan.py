@@ -47,6 +47,13 @@ def write(content: dict[str, Any], folder: Path) -> str:
     return str(path)
 
 
+def test_baselines_that_the_teacher_on_this_machine_rules_out(recipe: dict[str, Any], tmp_path: Path) -> None:
+    teacher = make_teacher(tmp_path / "several", problem_type="multi_label_classification")
+    recipe |= {"teacher": {"model": str(teacher)}, "baselines": {"names": ["tfidf"]}}
+    with pytest.raises(ValueError, match="the task is a multi_label_classification, and baselines only give one"):
+        plan(write(recipe, tmp_path))
+
+
 @pytest.mark.parametrize("shape", [{}, {"pair_bags": "sides"}, {"alignment_size": 0}, {"hidden_sizes": []}], ids=str)
 def test_parameters_of_students_of_pairs(recipe: dict[str, Any], tmp_path: Path, shape: dict[str, Any]) -> None:
     for source in (recipe["data"]["train"], *recipe["data"]["corpus"], recipe["data"]["test"]):
