@@ -10,6 +10,8 @@ import pyarrow as pa
 
 from hf_sparse.distillation.recipe_data import ProblemType
 
+_SHOWN = 20
+
 
 @dataclass(frozen=True, kw_only=True)
 class SeenLabels:
@@ -84,7 +86,7 @@ class SeenLabels:
         return has_strings and any(math.isfinite(number) and not number.is_integer() for number in numbers)
 
     def _shown(self) -> str:
-        return ", ".join(sorted(map(str, self.values))[:20])
+        return _first_of(sorted(map(str, self.values)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -296,7 +298,11 @@ class LabelSpace:
         return self.numbers.get(value)
 
     def _known(self) -> str:
-        return ", ".join(map(repr, list(self.values)[:20]))
+        return _first_of(list(map(repr, self.values)))
+
+
+def _first_of(values: Sequence[str]) -> str:
+    return ", ".join([*values[:_SHOWN], *(["..."] if len(values) > _SHOWN else [])])
 
 
 def _is_marked(labels: list[object]) -> bool:

@@ -201,6 +201,15 @@ def test_value_outside_is_named(value: object) -> None:
     assert "'sport'" in str(raised.value)
 
 
+@pytest.mark.parametrize(("num_labels", "end"), [(20, r"\d'?\)"), (21, r"\d'?, \.\.\.\)")])
+def test_the_first_of_many_labels_are_named(num_labels: int, end: str) -> None:
+    space = LabelSpace.from_data(SeenLabels.of([f"a{index}" for index in range(num_labels)]), problem_type=SINGLE)
+    with pytest.raises(ValueError, match=f"'a0', .*{end}; correct the data"):
+        space.encode(pa.array(["b"]), where="data")
+    with pytest.raises(ValueError, match=rf"\(0, 1, .*{end}, which may be"):
+        SeenLabels.of([float(index) for index in range(num_labels)]).problem_type()
+
+
 def test_several_labels_a_text() -> None:
     values = [["b", "a"], [], ["c"]]
     space = LabelSpace.from_data(SeenLabels.of(values), problem_type=MULTI)
