@@ -199,8 +199,21 @@ def test_what_is_not_known_is_asked_for(recipe: dict[str, Any], tmp_path: Path) 
         plan(str(tmp_path / "nothing.yaml"))
     with pytest.raises(ValueError, match="'abacus' is not known; name one of cpu-2-cores"):
         plan(path, hardware="abacus")
-    with pytest.raises(ValueError, match="processes must be at least 1"):
-        plan(path, processes=0)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "bound"),
+    [
+        ("processes", 0, "at least 1"),
+        ("num_texts", -5, "at least 0"),
+        ("num_labels", 0, "at least 1"),
+        ("words_per_text", 0.0, "above 0"),
+        ("teacher_parameters", -1.0, "above 0"),
+    ],
+)
+def test_numbers_that_cannot_be(recipe: dict[str, Any], tmp_path: Path, name: str, value: Any, bound: str) -> None:
+    with pytest.raises(ValueError, match=f"^{name} is {value}, but must be {bound}$"):
+        plan(write(recipe, tmp_path), **{name: value})
     recipe["data"] = {"corpus": [{"path": "some/corpus"}]}
     path = write(recipe, tmp_path)
     with pytest.raises(ValueError, match=r"set data\.corpus\[0\]\.limit, or give --num_texts"):
