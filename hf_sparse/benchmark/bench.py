@@ -104,7 +104,8 @@ def bench(
         What `benchmark.json` holds.
 
     Raises:
-        ValueError: If an argument has no meaning, or a file or a contestant does not exist.
+        ValueError: If an argument has no meaning, a file or a contestant does not exist, or the student is one of
+            pairs or of regression.
         ImportError: If packages of the extra `bench` are missing.
     """
     require_extra("bench")
@@ -115,10 +116,12 @@ def bench(
         teacher=_local_folder(teacher) if teacher else None,
         encoder=_local_folder(encoder) if encoder else None,
     )
+    config = read_config(places.student)
+    _check_task(student, config)
     folder = Path(output)
     (folder / "work").mkdir(parents=True, exist_ok=True)
     hardware = describe_hardware()
-    names = list(read_config(places.student)["id2label"].values())
+    names = list(config["id2label"].values())
     settings = Settings(
         lengths=tuple(lengths or (_QUICK_LENGTHS if quick else LENGTHS)),
         batch_sizes=tuple(batch_sizes or (_QUICK_BATCH_SIZES if quick else BATCH_SIZES)),
@@ -204,6 +207,17 @@ def _check_positive(**values: float) -> None:
     for name, value in values.items():
         if not value > 0:
             raise ValueError(f"{name} must be above 0, got {value}")
+
+
+def _check_task(student: str, config: dict[str, Any]) -> None:
+    if config.get("sentence_pairs"):
+        raise ValueError(
+            f"{student!r} is a student of pairs, but the benchmark's texts are single; name another student"
+        )
+    if config.get("problem_type") == "regression":
+        raise ValueError(
+            f"{student!r} is a student of regression, but the benchmark compares labels; name another one"
+        )
 
 
 def _check_settings(settings: Settings) -> None:

@@ -32,16 +32,7 @@ def require_packages(recipe: Recipe) -> None:
 
 
 def write_baselines(plan: RunPlan, folder: Path, *, progress: bool) -> None:
-    """Train what `baselines.names` asks for and write `<name>.json` each; what is there already stays.
-
-    Raises:
-        ValueError: If the task does not give each text one label.
-    """
-    if plan.space.problem_type != "single_label_classification":
-        raise ValueError(
-            f"baselines.names is set, but the task is a {plan.space.problem_type}, and baselines only give one label; "
-            "set baselines.names: []"
-        )
+    """Train what `baselines.names` asks for and write `<name>.json` each; what is there already stays."""
     names = [name for name in plan.recipe.baselines.names if not (folder / f"{name}.json").exists()]
     if not names:
         return

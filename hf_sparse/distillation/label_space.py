@@ -1,5 +1,6 @@
 """What the labels of a task are: the problem type, the names of the labels, and the way from raw values to ids."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -8,6 +9,8 @@ import numpy as np
 import pyarrow as pa
 
 from hf_sparse.distillation.recipe_data import ProblemType
+
+_SHOWN = 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +56,8 @@ class SeenLabels:
             are_named: Whether the recipe maps them to names, so that they are no scores.
 
         Raises:
-            ValueError: If all are whole numbers written as floats: those may be classes or scores.
+            ValueError: If all are whole numbers written as floats, or numbers with fractions written as strings: those
+                may be classes or scores.
         """
         if self.lists:
             return "multi_label_classification"
@@ -64,10 +68,25 @@ class SeenLabels:
                 f"the labels of data.train are whole numbers written as floats ({self._shown()}), which may be "
                 "classes or scores; set data.problem_type to single_label_classification or regression"
             )
+        if not are_named and self._spell_fractions():
+            raise ValueError(
+                f"the labels of data.train are numbers written as strings ({self._shown()}), as of a file of scores "
+                "in which some are missing; remove rows without a score, write the others as numbers, or set "
+                "data.problem_type to single_label_classification or regression"
+            )
         return "single_label_classification"
 
+    def _spell_fractions(self) -> bool:
+        """Tell whether all are numbers, some of them as strings and some fractions."""
+        try:
+            numbers = [float(str(value)) for value in self.values]
+        except ValueError:
+            return False
+        has_strings = any(isinstance(value, str) for value in self.values)
+        return has_strings and any(math.isfinite(number) and not number.is_integer() for number in numbers)
+
     def _shown(self) -> str:
-        return ", ".join(sorted(map(str, self.values))[:20])
+        return _first_of(sorted(map(str, self.values)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -279,7 +298,11 @@ class LabelSpace:
         return self.numbers.get(value)
 
     def _known(self) -> str:
-        return ", ".join(map(repr, list(self.values)[:20]))
+        return _first_of(list(map(repr, self.values)))
+
+
+def _first_of(values: Sequence[str]) -> str:
+    return ", ".join([*values[:_SHOWN], *(["..."] if len(values) > _SHOWN else [])])
 
 
 def _is_marked(labels: list[object]) -> bool:
@@ -320,7 +343,7 @@ def _numbers(labels: pa.Array, *, where: str) -> pa.Array:
     try:
         numbers = labels.cast(pa.float32())
     except pa.ArrowException as error:
-        raise ValueError(f"{where!r} has a label that is not a number: {error}") from error
+        raise ValueError(f"{where!r} has a label that is not a number: {error}; remove such rows") from error
     if not np.isfinite(numbers.to_numpy(zero_copy_only=False).astype(np.float32)).all():
         raise ValueError(f"{where!r} has a row without a finite number as its label; remove such rows")
     return numbers

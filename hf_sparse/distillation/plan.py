@@ -15,7 +15,7 @@ import torch
 import hf_sparse
 from hf_sparse.distillation.label_space import LabelSpace, SeenLabels
 from hf_sparse.distillation.recipe import Recipe, TrainingRecipe
-from hf_sparse.distillation.recipe_checks import check_ngram_expert, has_training
+from hf_sparse.distillation.recipe_checks import check_problem_type, has_training
 from hf_sparse.distillation.recipe_data import ProblemType
 from hf_sparse.distillation.sources import class_names, source_fingerprint
 from hf_sparse.distillation.stages import Stage
@@ -60,7 +60,7 @@ class RunPlan:
     def space(self) -> LabelSpace:
         """The labels of the task: those of the recipe, of the teacher, or of D_train where the teacher has no head."""
         space = self._find_space()
-        check_ngram_expert(self.recipe, space.problem_type)
+        check_problem_type(self.recipe, space.problem_type)
         return space
 
     def _find_space(self) -> LabelSpace:

@@ -46,7 +46,7 @@ def check_recipe(recipe: "Recipe") -> None:
         )
     if recipe.push_to_hub and recipe.hub.model_id is None:
         raise ValueError("push_to_hub is true, but hub.model_id is null; name the repository, such as me/my-student")
-    check_ngram_expert(recipe, recipe.data.problem_type)
+    check_problem_type(recipe, recipe.data.problem_type)
     if recipe.distil.epochs == 0 and not fine_tunes:
         raise ValueError(
             "distil.epochs is 0 and there is no fine-tuning: the student would keep its random weights; set "
@@ -62,12 +62,21 @@ def check_recipe(recipe: "Recipe") -> None:
             )
 
 
-def check_ngram_expert(recipe: "Recipe", problem_type: str | None) -> None:
-    """Check that the n-gram expert, if the recipe has one, can learn the task; None is a type not known yet.
+def check_problem_type(recipe: "Recipe", problem_type: str | None) -> None:
+    """Check that what only tells labels apart is asked for where each text has one; None is a type not known yet.
 
     Raises:
-        ValueError: If it cannot.
+        ValueError: If the n-gram expert or a baseline cannot learn the task.
     """
+    _check_ngram_expert(recipe, problem_type)
+    if recipe.baselines.names and problem_type not in (None, "single_label_classification"):
+        raise ValueError(
+            f"baselines.names is set, but the task is a {problem_type}, and baselines only give one label; "
+            "set baselines.names: []"
+        )
+
+
+def _check_ngram_expert(recipe: "Recipe", problem_type: str | None) -> None:
     data = recipe.data
     wrong = None
     if not data.has_gold_labels:

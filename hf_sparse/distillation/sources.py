@@ -7,6 +7,7 @@ import ast
 import csv
 import glob
 import json
+import math
 import re
 from collections.abc import Iterator
 from contextlib import suppress
@@ -20,6 +21,7 @@ from huggingface_hub import constants, hf_hub_download
 from huggingface_hub.file_download import repo_folder_name
 
 from hf_sparse.distillation.given_logits import GivenLogits
+from hf_sparse.distillation.recipe_checks import check_bounds
 from hf_sparse.distillation.recipe_data import TextSet
 from hf_sparse.files import file_sha256
 
@@ -126,8 +128,10 @@ def read_rows(source: TextSet) -> Iterator[pa.Table]:
     """Yield a text set as tables of its text, text_pair, label and logits columns, renamed to those names.
 
     Raises:
-        ValueError: If a file cannot be read, a column is missing, or the logits are not as many as the texts.
+        ValueError: If a file cannot be read, a column is missing, the logits are not as many as the texts, or the
+            limit is below 1.
     """
+    check_bounds("", source, limit=(1, math.inf))  # not all text sets are those of a recipe
     tables = _limited(_read_columns(source), source.limit)
     if source.logits_path is None:
         yield from tables

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from tqdm.auto import tqdm
 
@@ -144,13 +145,24 @@ def _check_class_names(data: DataRecipe, space: LabelSpace) -> None:
 
 
 def _encoded(source: TextSet, space: LabelSpace, *, progress: bool, name: str) -> Iterator[pa.Table]:
+    num_empty = 0
     with tqdm(desc=f"texts of {name}", unit=" texts", disable=not progress) as bar:
         for table in read_rows(source):
             if "label" in table.column_names:
                 labels = space.encode(table["label"].combine_chunks(), where=source.path)
                 table = table.set_column(table.column_names.index("label"), "label", labels)
+            num_empty += sum(
+                _num_empty(table[column]) for column in ("text", "text_pair") if column in table.column_names
+            )
             bar.update(table.num_rows)
             yield table
+    if num_empty:
+        logger.warning("%r (data.%s) has %d texts that are null or empty; they are kept", source.path, name, num_empty)
+
+
+def _num_empty(texts: pa.ChunkedArray) -> int:
+    """Return the number of texts that are empty, as those are now that were null."""
+    return pc.sum(pc.equal(texts, "")).as_py() or 0
 
 
 def _read_all(source: TextSet, space: LabelSpace, *, progress: bool, name: str) -> pa.Table:

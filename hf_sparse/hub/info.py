@@ -10,7 +10,9 @@ from hf_sparse.runtime.folder import fetch
 from hf_sparse.runtime.student_config import read_config
 
 _SMALL: Final = ("config.json", "report.json", "compression.json", "*.index.json", "README.md")
+_SCORES: Final = ("accuracy", "macro_f1", "pearson", "mean_squared_error")
 _WEIGHTS: Final = ("model*.safetensors", "vocabulary.safetensors")
+_BY_THRESHOLDS: Final = "the student's scores are by its own; the teacher's, retention and agreement by 0.5"
 
 
 def info(model: str, *, revision: str | None = None, verify: bool = False) -> dict[str, Any]:
@@ -71,8 +73,7 @@ def _reported(folder: Path) -> dict[str, Any]:
     report = read_json(folder / "report.json")
     speeds = report.get("texts_per_second", {})
     measured = {
-        "accuracy": answered(report).get("accuracy"),
-        "macro_f1": answered(report).get("macro_f1"),
+        **{name: answered(report).get(name) for name in _SCORES},
         "retention": report["retention"],
         "agreement": report["agreement"],
         "texts_per_second": speeds.get("student") and round(speeds["student"]),
@@ -85,7 +86,8 @@ def _reported(folder: Path) -> dict[str, Any]:
     return {
         "teacher": report["teacher"]["base_model"] or report["teacher"]["model"],
         "license": report.get("hub", {}).get("license"),
-        "teacher_accuracy": report["teacher"].get("accuracy"),
+        **{f"teacher_{name}": report["teacher"].get(name) for name in _SCORES},
         **measured,
+        "thresholds": _BY_THRESHOLDS if "student_with_thresholds" in report else None,
         "teacher_texts_per_second": speeds.get("teacher") and round(speeds["teacher"]),
     }

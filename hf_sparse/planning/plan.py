@@ -1,10 +1,13 @@
 """`hf-sparse plan`: rows, parameters, bytes, steps, hours and traffic of a recipe, before anything starts."""
 
+import math
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from hf_sparse.distillation.exchange import FEWEST_COLUMNS
 from hf_sparse.distillation.recipe import Recipe
+from hf_sparse.distillation.recipe_checks import ABOVE_ZERO, check_bounds, check_problem_type
 from hf_sparse.distillation.shares import read_recipe
 from hf_sparse.planning.corpus import CorpusSize, measure_corpus
 from hf_sparse.planning.estimate import Shape, estimate_bytes, estimate_stages
@@ -38,10 +41,17 @@ def plan(
         The plan; seconds, bytes, and what does not fit.
 
     Raises:
-        ValueError: Something that is needed is not known, or the recipe makes no sense.
+        ValueError: Something that is needed is not known, a number is too small, or the recipe makes no sense.
     """
-    if processes < 1:
-        raise ValueError(f"processes must be at least 1, got {processes}")
+    numbers = SimpleNamespace(
+        processes=processes,
+        num_texts=num_texts,
+        words_per_text=words_per_text,
+        num_labels=num_labels,
+        teacher_parameters=teacher_parameters,
+    )
+    check_bounds("", numbers, processes=(1, math.inf), num_texts=(0, math.inf), num_labels=(1, math.inf))
+    check_bounds("", numbers, words_per_text=(ABOVE_ZERO, math.inf), teacher_parameters=(ABOVE_ZERO, math.inf))
     read = read_recipe(recipe)
     machine = load_hardware(hardware)
     corpus = measure_corpus(read, num_texts=num_texts, words_per_text=words_per_text)
@@ -123,8 +133,9 @@ def _teacher(recipe: Recipe) -> tuple[int | None, float | None, bool | None]:
             config, trust_remote_code=recipe.teacher.trust_remote_code
         )
     embeddings = sum(module.weight.numel() for module in model.modules() if isinstance(module, torch.nn.Embedding))
-    has_head = read_teacher_card(recipe.teacher).names is not None
-    return config.num_labels, float(model.num_parameters() - embeddings), has_head
+    card = read_teacher_card(recipe.teacher)
+    check_problem_type(recipe, recipe.data.problem_type or card.problem_type)
+    return config.num_labels, float(model.num_parameters() - embeddings), card.names is not None
 
 
 def _warnings(

@@ -10,6 +10,7 @@ import gzip
 import io
 import json
 import sys
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain, islice
@@ -96,10 +97,19 @@ class Reader:
             if size:  # a pipe has none
                 self._share = lambda: file.tell() / size
             if is_compressed(self._path):
-                with gzip.open(file) as unpacked:
+                with self._unpacking(), gzip.open(file) as unpacked:
                     yield cast("BinaryIO", io.BufferedReader(cast("Any", unpacked), _BUFFER_BYTES))
             else:
                 yield file
+
+    @contextmanager
+    def _unpacking(self) -> Iterator[None]:
+        try:
+            yield
+        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+            raise ValueError(
+                f"{self._name} cannot be read as gzip: {error}; compress it again, or rename it"
+            ) from error
 
     def _txt(self, lines: Iterator[bytes]) -> Iterator[Rows]:
         for batch in self._batches(lines, _lengths):

@@ -136,7 +136,8 @@ def test_recipe_keys_may_be_integers() -> None:
         (["a", "b"], SINGLE),
         ([0, 1], SINGLE),
         ([True, False], SINGLE),
-        (["0.5", "1.5"], SINGLE),
+        (["0.0", "1", "nan"], SINGLE),
+        (["0.5", "none"], SINGLE),
         ([0.5, 1.0], "regression"),
         ([0.25, None, math.nan], "regression"),
         ([[], ["a"]], MULTI),
@@ -150,6 +151,15 @@ def test_labels_tell_the_task(values: list[Any], expected: str) -> None:
 @pytest.mark.parametrize("values", [[1.0, 2.0], [5.0, math.nan]])
 def test_whole_floats_may_be_classes_or_scores(values: list[float]) -> None:
     with pytest.raises(ValueError, match=r"set data\.problem_type to single_label_classification or regression"):
+        SeenLabels.of(values).problem_type()
+    assert SeenLabels.of(values).problem_type(are_named=True) == SINGLE
+
+
+@pytest.mark.parametrize("values", [["0.0", "1.5", ""], ["0.5", "1.5"], ["nan", "2.5"], [0.5, "1.0"]])
+def test_scores_among_strings_are_no_classes(values: list[Any]) -> None:
+    """As a CSV reader gives them where a cell is empty."""
+    message = r"written as strings \(.*\d\.\d.*; remove rows without a score, .* or set data\.problem_type to"
+    with pytest.raises(ValueError, match=message):
         SeenLabels.of(values).problem_type()
     assert SeenLabels.of(values).problem_type(are_named=True) == SINGLE
 
@@ -191,6 +201,15 @@ def test_value_outside_is_named(value: object) -> None:
     assert "'sport'" in str(raised.value)
 
 
+@pytest.mark.parametrize(("num_labels", "end"), [(20, r"\d'?\)"), (21, r"\d'?, \.\.\.\)")])
+def test_the_first_of_many_labels_are_named(num_labels: int, end: str) -> None:
+    space = LabelSpace.from_data(SeenLabels.of([f"a{index}" for index in range(num_labels)]), problem_type=SINGLE)
+    with pytest.raises(ValueError, match=f"'a0', .*{end}; correct the data"):
+        space.encode(pa.array(["b"]), where="data")
+    with pytest.raises(ValueError, match=rf"\(0, 1, .*{end}, which may be"):
+        SeenLabels.of([float(index) for index in range(num_labels)]).problem_type()
+
+
 def test_several_labels_a_text() -> None:
     values = [["b", "a"], [], ["c"]]
     space = LabelSpace.from_data(SeenLabels.of(values), problem_type=MULTI)
@@ -214,6 +233,14 @@ def test_what_is_no_number_is_refused(values: list[Any]) -> None:
     space = LabelSpace.from_names(["score"], problem_type="regression", origin="a regression")
     with pytest.raises(ValueError, match=r"'data\.csv' has a"):
         space.encode(pa.array(values), where="data.csv")
+
+
+def test_the_cell_without_a_number_is_named() -> None:
+    space = LabelSpace.from_names(["score"], problem_type="regression", origin="a regression")
+    with pytest.raises(
+        ValueError, match=r"'data\.csv' has a label that is not a number: .*'a lot'.*; remove such rows"
+    ):
+        space.encode(pa.array(["1.5", "a lot"]), where="data.csv")
 
 
 @pytest.mark.parametrize("values", [[], [None], ["one"], [0, 0]])

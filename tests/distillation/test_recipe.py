@@ -1,6 +1,7 @@
 """Recipes that cannot work are refused when they are made, by name and with the way out."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 
 from hf_sparse.distillation.plan import RunPlan
 from hf_sparse.distillation.recipe import (
+    BaselinesRecipe,
     DistilRecipe,
     EvaluateRecipe,
     FineTuneRecipe,
@@ -161,17 +163,27 @@ def test_ngram_expert_where_it_cannot_be(changes: dict[str, Any], message: str) 
         make_recipe(teacher=TeacherRecipe(model="org/t", ngram_expert=True), **changes)
 
 
+@pytest.mark.parametrize("found", ["multi_label_classification", "regression"])
+def test_baselines_where_they_cannot_be(found: str) -> None:
+    baselines = BaselinesRecipe(names=["tfidf"])
+    with pytest.raises(ValueError, match=rf"the task is a {found}, .* set baselines\.names: \[\]"):
+        make_recipe(baselines=baselines, data={"problem_type": found})
+    make_recipe(baselines=baselines, data={"problem_type": "single_label_classification"})
+
+
 @pytest.mark.parametrize(("label", "found"), [(["a", "b"], "multi_label_classification"), (0.5, "regression")])
-def test_ngram_expert_where_the_labels_say_that_it_cannot_be(tmp_path: Path, label: Any, found: str) -> None:
+def test_what_the_labels_say_that_cannot_be(tmp_path: Path, label: Any, found: str) -> None:
     """The type of the task is known only when the labels have been read, and then nothing has been made yet."""
     write_rows(tmp_path / "train.jsonl", [{"text": f"text {i}", "label": label} for i in range(9)])
     make_encoder(tmp_path / "encoder")
     train = TextSet(path=str(tmp_path / "train.jsonl"), label_column="label")
-    recipe = make_recipe(
-        data={"train": train}, teacher=TeacherRecipe(model=str(tmp_path / "encoder"), ngram_expert=True)
-    )
+    teacher = TeacherRecipe(model=str(tmp_path / "encoder"))
+    expert = make_recipe(data={"train": train}, teacher=replace(teacher, ngram_expert=True))
     with pytest.raises(ValueError, match=f"ngram_expert is true, but data.problem_type is {found}"):
-        RunPlan(recipe, device=torch.device("cpu")).space  # noqa: B018 (a property)
+        RunPlan(expert, device=torch.device("cpu")).space  # noqa: B018 (a property)
+    compared = make_recipe(data={"train": train}, teacher=teacher, baselines=BaselinesRecipe(names=["tfidf"]))
+    with pytest.raises(ValueError, match=f"baselines.names is set, but the task is a {found}"):
+        RunPlan(compared, device=torch.device("cpu")).space  # noqa: B018 (a property)
 
 
 def test_student_that_nothing_trains_is_refused() -> None:

@@ -128,6 +128,14 @@ def test_limit(tmp_path: Path, limit: int) -> None:
     assert found == [str(index) for index in range(min(limit, 2000))]
 
 
+@pytest.mark.parametrize("limit", [0, -3])
+def test_limit_below_one(tmp_path: Path, limit: int) -> None:
+    """As `hf-sparse evaluate --limit` would hand it over; recipes have named their text set before."""
+    path = write(tmp_path / "rows.csv", ["a", "b"], [0, 1])
+    with pytest.raises(ValueError, match=f"^limit is {limit}, but must be at least 1"):
+        list(read_rows(TextSet(path=str(path), limit=limit)))
+
+
 def test_numbers_become_labels_at_a_threshold(tmp_path: Path) -> None:
     path = tmp_path / "scores.parquet"
     scores = [0.0, 0.49, 0.5, 1.0, None, float("nan")]

@@ -59,6 +59,15 @@ def write(folder: Path, **data: Any) -> dict[str, int]:
     return write_text_sets(DataRecipe(**data), folder / "texts", space=SPACE, seed=0, progress=False)
 
 
+def test_texts_that_are_null_are_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    train = source(tmp_path, "train", 50, label_column="label", text_pair_column="text_pair")
+    rows = [{"text": None, "text_pair": ""}, {"text": "a", "text_pair": None}, {"text": "b", "text_pair": "c"}] * 800
+    (tmp_path / "gaps.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    gaps = TextSet(path=str(tmp_path / "gaps.jsonl"), text_pair_column="text_pair")
+    assert write(tmp_path, train=train, corpus=[gaps])["corpus"] == 2400
+    assert caplog.messages == [f"{gaps.path!r} (data.corpus) has 2400 texts that are null or empty; they are kept"]
+
+
 def test_every_text_is_in_one_set(tmp_path: Path) -> None:
     train = source(tmp_path, "train", 50, label_column="label")
     corpus = [source(tmp_path, "first", 40), source(tmp_path, "second", 7)]

@@ -47,6 +47,13 @@ def write(content: dict[str, Any], folder: Path) -> str:
     return str(path)
 
 
+def test_baselines_that_the_teacher_on_this_machine_rules_out(recipe: dict[str, Any], tmp_path: Path) -> None:
+    teacher = make_teacher(tmp_path / "several", problem_type="multi_label_classification")
+    recipe |= {"teacher": {"model": str(teacher)}, "baselines": {"names": ["tfidf"]}}
+    with pytest.raises(ValueError, match="the task is a multi_label_classification, and baselines only give one"):
+        plan(write(recipe, tmp_path))
+
+
 @pytest.mark.parametrize("shape", [{}, {"pair_bags": "sides"}, {"alignment_size": 0}, {"hidden_sizes": []}], ids=str)
 def test_parameters_of_students_of_pairs(recipe: dict[str, Any], tmp_path: Path, shape: dict[str, Any]) -> None:
     for source in (recipe["data"]["train"], *recipe["data"]["corpus"], recipe["data"]["test"]):
@@ -192,8 +199,21 @@ def test_what_is_not_known_is_asked_for(recipe: dict[str, Any], tmp_path: Path) 
         plan(str(tmp_path / "nothing.yaml"))
     with pytest.raises(ValueError, match="'abacus' is not known; name one of cpu-2-cores"):
         plan(path, hardware="abacus")
-    with pytest.raises(ValueError, match="processes must be at least 1"):
-        plan(path, processes=0)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "bound"),
+    [
+        ("processes", 0, "at least 1"),
+        ("num_texts", -5, "at least 0"),
+        ("num_labels", 0, "at least 1"),
+        ("words_per_text", 0.0, "above 0"),
+        ("teacher_parameters", -1.0, "above 0"),
+    ],
+)
+def test_numbers_that_cannot_be(recipe: dict[str, Any], tmp_path: Path, name: str, value: Any, bound: str) -> None:
+    with pytest.raises(ValueError, match=f"^{name} is {value}, but must be {bound}$"):
+        plan(write(recipe, tmp_path), **{name: value})
     recipe["data"] = {"corpus": [{"path": "some/corpus"}]}
     path = write(recipe, tmp_path)
     with pytest.raises(ValueError, match=r"set data\.corpus\[0\]\.limit, or give --num_texts"):

@@ -310,6 +310,19 @@ def test_gzip(student: Path, tmp_path: Path) -> None:
     assert [line.split(",")[0] for line in lines] == ["text", "a good film", "bad", "and more"]
 
 
+@pytest.mark.parametrize("kept", ["half", "nothing", "middle"])
+def test_broken_gzip_is_named(student: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], kept: str) -> None:
+    whole = gzip.compress(("text\n" + "\n".join(map(str, RANDOM.random(2000)))).encode())
+    middle = len(whole) // 2
+    broken = {"half": whole[:middle], "nothing": b"text\ngood\n", "middle": whole[:50] + b"\xff" * 50 + whole[100:]}
+    (tmp_path / "in.csv.gz").write_bytes(broken[kept])
+    with pytest.raises(SystemExit) as end:
+        cli.main(["predict", str(student), str(tmp_path / "in.csv.gz"), str(tmp_path / "out.jsonl")])
+    assert end.value.code == 2
+    assert f"{tmp_path / 'in.csv.gz'} cannot be read as gzip: " in capsys.readouterr().err
+    assert not (tmp_path / "out.jsonl").exists()
+
+
 def test_what_is_not_utf8_is_counted(student: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "in.txt").write_bytes("good\ufffd\n".encode() + b"caf\xe9\nb\xff\xffd\n")
     with caplog.at_level(logging.WARNING):

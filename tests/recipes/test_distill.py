@@ -344,7 +344,7 @@ def test_baselines_of_a_task_they_do_not_know(launch: Launcher, task: Path, tmp_
         data__test=train,
         teacher__model=str(teacher),
         baselines__names=["tfidf"],
-        stages=["texts", "baselines"],
+        stages=["texts"],
     )
     ended = launch("--config", str(write_recipe(content, tmp_path)))
     assert ended.status == 1
