@@ -1,7 +1,6 @@
 """Cross texts at words that they share: unlabelled texts of the kind of D_train, for a student whose own are few.
 
-    python recipes/crossed.py runs/trec/train.parquet data/trec/unlabeled.parquet --weights 8 1 \\
-        --output runs/trec/crossed.parquet --limit 300000
+    python recipes/crossed.py train.parquet corpus.parquet --weights 8 1 --output crossed.parquet --limit 300000
 
 A new text begins as one text does, up to a run of `--shared_words` words that both have, and goes on as the other does
 behind it. The teacher labels what comes out, sense or nonsense. A file of weight 8 counts as if its texts were there
