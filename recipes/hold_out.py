@@ -10,9 +10,9 @@ import argparse
 import sys
 from pathlib import Path
 
-import numpy as np
 import pyarrow.parquet as pq
 
+from hf_sparse.distillation.texts import cut_rows
 from hf_sparse.files import whole_file
 
 
@@ -26,11 +26,11 @@ def main() -> None:
     table = pq.read_table(arguments.file)
     if not 1 <= arguments.size < table.num_rows:
         parser.error(f"--size {arguments.size} must be at least 1 and less than the {table.num_rows} rows of the file")
-    order = np.random.default_rng(0).permutation(table.num_rows)
+    held_out, kept = cut_rows(table, 0, arguments.size, seed=0)
     arguments.output.mkdir(parents=True, exist_ok=True)
-    for name, rows in (("validation", order[: arguments.size]), ("train", order[arguments.size :])):
+    for name, rows in (("validation", held_out), ("train", kept)):
         with whole_file(arguments.output / f"{name}.parquet") as temporary:
-            pq.write_table(table.take(np.sort(rows)), temporary)
+            pq.write_table(rows, temporary)
         print(f"{len(rows)} texts in {arguments.output / name}.parquet")
 
 

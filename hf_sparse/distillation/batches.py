@@ -16,6 +16,7 @@ from hf_sparse.distillation.dropout import drop_ngrams
 from hf_sparse.distillation.losses import IGNORED_LABEL
 from hf_sparse.distillation.recipe_data import ProblemType
 from hf_sparse.distillation.stream import TextBatch
+from hf_sparse.distillation.units import Unit
 from hf_sparse.student import SparseNgramForSequenceClassification
 from hf_sparse.student.alignment_sparse_ngram import Bags, with_words
 from hf_sparse.student.pairs_sparse_ngram import overlap_order
@@ -87,6 +88,7 @@ class BatchMaker:
         seed: Of the dropout.
         overlap: Whether pairs are sorted into bags of what their sides share and what they do not.
         is_word: 1 for the rows (V,) of single words, if those that only one side has are aligned.
+        unit: In which the targets of a regression are; None: as they are.
     """
 
     tokenizer: Extractor
@@ -97,6 +99,7 @@ class BatchMaker:
     seed: int = 0
     overlap: bool = False
     is_word: Tensor | None = None
+    unit: Unit | None = None
 
     @classmethod
     def of(
@@ -106,6 +109,7 @@ class BatchMaker:
         tokenizer: Extractor,
         problem_type: ProblemType,
         max_length: int | None = None,
+        unit: Unit | None = None,
     ) -> "BatchMaker":
         """Make batches as a student reads them, without dropout."""
         alignment = model.model.alignment
@@ -116,6 +120,7 @@ class BatchMaker:
             max_length=max_length,
             overlap=model.model.compares_overlap,
             is_word=None if alignment is None else alignment.is_word.cpu(),
+            unit=unit,
         )
 
     def __call__(self, batch: TextBatch) -> StudentBatch:
@@ -137,10 +142,13 @@ class BatchMaker:
             ids=bags.ids,
             lengths=bags.lengths,
             words=bags.words,
-            logits=None if batch.logits is None else torch.from_numpy(batch.logits),
-            labels=None if batch.labels is None else self._labels(batch.labels),
+            logits=None if batch.logits is None else self._in_unit(torch.from_numpy(batch.logits)),
+            labels=None if batch.labels is None else self._in_unit(self._labels(batch.labels)),
             num_in_batch=batch.num_in_batch,
         )
+
+    def _in_unit(self, targets: Tensor) -> Tensor:
+        return targets if self.unit is None else self.unit.standardise(targets)
 
     def _labels(self, labels: list[object]) -> Tensor:
         if self.problem_type == "single_label_classification":

@@ -246,12 +246,11 @@ def _with_lists(table: pa.Table, column: str | None) -> pa.Table:
     """
     if column not in table.column_names or table[column].type not in (pa.string(), pa.large_string()):
         return table
-    lists = [_list_in(value) for value in table[column].to_pylist() if value]
-    if not lists or None in lists:
+    lists = {value: _list_in(value) for value in table[column].to_pylist() if value}
+    if not lists or None in lists.values():
         return table
-    found = iter(lists)
     try:
-        array = pa.array([next(found) if value else None for value in table[column].to_pylist()])
+        array = pa.array([lists.get(value) for value in table[column].to_pylist()])
     except pa.ArrowException:  # names beside numbers, or lists in lists
         return table
     return table.set_column(table.column_names.index(column), column, array)

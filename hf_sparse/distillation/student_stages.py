@@ -183,7 +183,8 @@ def train_student(
         torch.manual_seed(plan.student_seed + 1)
         model = load_student(plan, start, columns=columns)
     unit = Unit.of_targets(read) if plan.space.problem_type == "regression" else None
-    if unit is not None and start is not None and model.classifier is not None:
+    if unit is not None and start is not None:
+        assert model.classifier is not None  # no folded student is trained
         unit.enter(model.classifier)
     if exchange.num_processes > 1:  # each drops other hidden units
         torch.manual_seed(plan.student_seed + 1_000_003 * (exchange.rank + 1))

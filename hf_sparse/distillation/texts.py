@@ -176,7 +176,6 @@ def _hold_out(
     table: pa.Table, size: int, *, fold: int | None = None, num_folds: int = 1, seed: int
 ) -> tuple[pa.Table, pa.Table]:
     """Cut `size` random rows off a table, or one of the parts of equal size into which it falls."""
-    order = np.random.default_rng(seed).permutation(table.num_rows)
     start, stop = 0, min(size, table.num_rows // 5)
     if fold is not None:
         if table.num_rows < num_folds:
@@ -184,6 +183,12 @@ def _hold_out(
                 f"data.num_folds is {num_folds}, but data.train has {table.num_rows} texts; take fewer folds"
             )
         start, stop = (fold - 1) * table.num_rows // num_folds, fold * table.num_rows // num_folds
+    return cut_rows(table, start, stop, seed=seed)
+
+
+def cut_rows(table: pa.Table, start: int, stop: int, *, seed: int) -> tuple[pa.Table, pa.Table]:
+    """Return those rows of a table that come from `start` to `stop` in random order, and all others, both sorted."""
+    order = np.random.default_rng(seed).permutation(table.num_rows)
     kept = np.concatenate((order[:start], order[stop:]))
     return table.take(np.sort(order[start:stop])), table.take(np.sort(kept))
 

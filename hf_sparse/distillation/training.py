@@ -29,7 +29,7 @@ from hf_sparse.distillation.exchange import Exchange
 from hf_sparse.distillation.losses import has_label
 from hf_sparse.distillation.recipe import TrainingRecipe
 from hf_sparse.distillation.recipe_data import ProblemType
-from hf_sparse.distillation.stream import TextBatch, TextStream
+from hf_sparse.distillation.stream import TextStream
 from hf_sparse.distillation.student_step import StudentStep
 from hf_sparse.distillation.student_weights import save_student
 from hf_sparse.distillation.subwords import Spellings
@@ -140,7 +140,7 @@ class StudentTrainer:
             spellings=spellings,
         )
         self._plain = BatchMaker.of(
-            model, tokenizer=tokenizer, problem_type=problem_type, max_length=recipe.max_length
+            model, tokenizer=tokenizer, problem_type=problem_type, max_length=recipe.max_length, unit=unit
         )
         self._dropped = dataclasses.replace(self._plain, ngram_dropout=recipe.ngram_dropout or 0.0, seed=seed)
         self._metrics = folder / "metrics.jsonl"
@@ -162,7 +162,7 @@ class StudentTrainer:
             write_folder(self.folder / START, self._step.weights(), exchange=self._exchange)
         eval_steps = _evaluation_steps(stream.batches_per_epoch, total, per_epoch=self.recipe.evals_per_epoch)
         batches = prefetch(
-            [self._made(self._dropped, part) for part in cut_batch(batch, self.recipe.accumulation_steps)]
+            [self._dropped(part) for part in cut_batch(batch, self.recipe.accumulation_steps)]
             for batch in stream.batches(first=progress.step, stop=total, share=self._share)
         )
         saved = time.monotonic()
@@ -187,14 +187,15 @@ class StudentTrainer:
 
     def save(self) -> None:
         """Save the trained student in the folder, as `save_pretrained` does; every process calls it, once."""
-        if self._unit is not None and self.model.classifier is not None:
+        if self._unit is not None:
+            assert self.model.classifier is not None  # no folded student is trained
             self._unit.leave(self.model.classifier)
         save_student(self.model, self.folder, weights=self._step.weights(), exchange=self._exchange)
 
     def held_out(self, validation: TextStream) -> list[StudentBatch]:
         """Return this process's share of the batches of a stream."""
         stop = validation.batches_per_epoch
-        return [self._made(self._plain, part) for part in validation.batches(first=0, stop=stop, share=self._share)]
+        return [self._plain(batch) for batch in validation.batches(first=0, stop=stop, share=self._share)]
 
     def evaluate(self, batches: list[StudentBatch]) -> ValidationScore:
         """Score the student on batches: the loss it is trained with, and the primary metric of its task.
@@ -223,10 +224,6 @@ class StudentTrainer:
             scores = score(torch.cat(logits).numpy(), references, problem_type=self.problem_type)
             primary = scores[PRIMARY_METRIC[self.problem_type]]
         return ValidationScore(loss=loss / num_texts, primary=primary)
-
-    def _made(self, maker: BatchMaker, batch: TextBatch) -> StudentBatch:
-        made = maker(batch)
-        return made if self._unit is None else self._unit.standardised(made)
 
     def _train_on(self, batches: Iterator[list[StudentBatch]], progress: _Progress, *, total: int) -> None:
         """Take the next batch, and write a line of metrics now and then."""

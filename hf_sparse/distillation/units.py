@@ -6,7 +6,7 @@ unit.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +14,6 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor, nn
 
-from hf_sparse.distillation.batches import StudentBatch
 from hf_sparse.distillation.logits import logits_matrix
 from hf_sparse.distillation.stream import TextShard
 
@@ -49,14 +48,6 @@ class Unit:
     def standardise(self, scores: Tensor) -> Tensor:
         """Return scores in this unit."""
         return (scores - self.mean) / self.deviation
-
-    def standardised(self, batch: StudentBatch) -> StudentBatch:
-        """Return a batch whose targets are in this unit."""
-        return replace(
-            batch,
-            logits=None if batch.logits is None else self.standardise(batch.logits),
-            labels=None if batch.labels is None else self.standardise(batch.labels),
-        )
 
     @torch.no_grad()
     def enter(self, layer: nn.Linear) -> None:
