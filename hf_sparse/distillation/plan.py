@@ -108,7 +108,14 @@ class RunPlan:
 
     @cached_property
     def texts_stage(self) -> Stage:
-        """Reads the texts."""
+        """Reads the texts, and makes further ones of them."""
+        inputs: dict[str, Any] = {"texts": self._given_texts.key, "augmentation": self.recipe.data.augmentation}
+        inputs["include_train"] = self.recipe.distil.include_train
+        return self._given_texts if self.recipe.data.augmentation.is_off else self._stage("texts", inputs)
+
+    @cached_property
+    def _given_texts(self) -> Stage:
+        """The texts of the sources, on which teacher, vocabulary and whatever else does not distil depend."""
         data = self.recipe.data
         sources = {
             "train": data.train and source_fingerprint(data.train),
@@ -132,7 +139,7 @@ class RunPlan:
         if recipe.file is not None:
             return self._stage("vocabulary", {"file": NgramVocabulary.load(recipe.file).sha256})
         tokenizer = read_tokenizer(recipe.word_rule)
-        inputs = {"texts": self.texts_stage.key, "recipe": recipe}
+        inputs = {"texts": self._given_texts.key, "recipe": recipe}
         # The rule is only the tokenizer's name; what that name stands for may change.
         return self._stage("vocabulary", inputs | {"tokenizer": tokenizer and hashlib.sha256(tokenizer).hexdigest()})
 
@@ -142,7 +149,7 @@ class RunPlan:
         inputs: dict[str, Any] = {"identity": self.teacher_card.identity}
         recipe = self.recipe.teacher
         if self.needs_fine_tuning:
-            inputs |= {"texts": self.texts_stage.key, "recipe": recipe, "seed": self.recipe.seed}
+            inputs |= {"texts": self._given_texts.key, "recipe": recipe, "seed": self.recipe.seed}
             inputs |= {"mixed_precision": self.mixed_precision, "batches": "by length", "attention_dropout": False}
             inputs |= self._unit
             if recipe.fine_tune == "head":
@@ -180,14 +187,14 @@ class RunPlan:
     @cached_property
     def from_scratch_stage(self) -> Stage:
         """Trains a student without a teacher."""
-        return self._training_stage("from_scratch", self.recipe.from_scratch, texts=self.texts_stage.key)
+        return self._training_stage("from_scratch", self.recipe.from_scratch, texts=self._given_texts.key)
 
     @cached_property
     def baselines_stage(self) -> Stage:
         """Trains what the student is compared with."""
         recipe = self.recipe.baselines
         encoder = (recipe.encoder or self.teacher_card.identity) if "model2vec" in recipe.names else None
-        return self._stage("baselines", {"texts": self.texts_stage.key, "names": recipe.names, "encoder": encoder})
+        return self._stage("baselines", {"texts": self._given_texts.key, "names": recipe.names, "encoder": encoder})
 
     @cached_property
     def evaluate_stage(self) -> Stage:

@@ -253,7 +253,8 @@ class DistilRecipe(TrainingRecipe):
     Attributes:
         include_train: Distil on D_train too; false distils on the corpus alone, as in the privacy setting, or for
             another domain on whose D_train the student is fine-tuned afterwards.
-        corpus_texts: Read so many texts of the corpus, its first ones; null reads all.
+        corpus_texts: Read so many texts of the corpus, its first ones, and after them of those that were made
+            (`data.augmentation`); null reads all.
     """
 
     stage_name = "distil"

@@ -44,6 +44,32 @@ class TextSet:
 
 
 @dataclass(kw_only=True)
+class Augmentation:
+    """Texts made of those of D_train and C, for the teacher to label and the student to be distilled on.
+
+    Attributes:
+        crossed: How many that begin as one text does and go on as another does behind two words of both.
+        fragments: How many runs of two to eight words. For both, null is 150,000 where there are 1,000 to 1,000,000
+            texts of no more than 64 words on average, without partners or given logits, and otherwise 0.
+        train_weight: How many times each text of D_train counts beside those of C; 0 leaves it out, and so does
+            `distil.include_train: false`.
+    """
+
+    crossed: int | None = None
+    fragments: int | None = None
+    train_weight: int = 1
+
+    def __post_init__(self) -> None:
+        bounds = dict.fromkeys(("crossed", "fragments", "train_weight"), (0, math.inf))
+        check_bounds("data.augmentation", self, **bounds)
+
+    @property
+    def is_off(self) -> bool:
+        """Whether nothing is to be made, whatever the texts are."""
+        return self.crossed == 0 and self.fragments == 0
+
+
+@dataclass(kw_only=True)
 class DataRecipe:
     """The texts of a run.
 
@@ -57,6 +83,7 @@ class DataRecipe:
         fold: Of cross-validation, from 1 to `num_folds`: which part of `train` is held out, in place of
             `validation_size` texts; the parts are random, and each text is in one.
         num_folds: Number of those parts.
+        augmentation: Texts made of those of `train` and `corpus`.
         problem_type: What the labels are; null takes it from the teacher's config, or from D_train when the teacher
             has no head (lists are multi-label, fractions a regression).
         labels: Names of the labels, from the value in the label column to the name, in the order of their ids
@@ -70,6 +97,7 @@ class DataRecipe:
     validation_size: int = 5000
     fold: int | None = None
     num_folds: int = 5
+    augmentation: Augmentation = field(default_factory=Augmentation)
     problem_type: ProblemType | None = None
     labels: dict[int | str, str] | None = None
 
@@ -83,8 +111,22 @@ class DataRecipe:
             )
         for name, text_set in self.text_sets().items():
             check_bounds(f"data.{name}", text_set, limit=(1, math.inf))
+        self._check_augmentation()
         if self.labels is not None:  # YAML reads 0 as a number; written out again it is the same key
             self.labels = {str(value): name for value, name in self.labels.items()}
+
+    def _check_augmentation(self) -> None:
+        sources = self.text_sets().values()
+        if not any(source.text_pair_column or source.logits_path for source in sources):
+            return
+        for name in ("crossed", "fragments"):
+            number = getattr(self.augmentation, name)
+            if number and any(source.text_pair_column for source in sources):
+                raise ValueError(
+                    f"data.augmentation.{name} is {number}, but the texts are pairs, of which nothing is made; set it "
+                    "to 0 (recipes/sentence_pairs.py makes pairs of pairs)"
+                )
+            setattr(self.augmentation, name, number or 0)
 
     def text_sets(self) -> dict[str, TextSet]:
         """Return the text sets that the recipe names, by their key below `data`."""

@@ -65,11 +65,16 @@ class DistillationRun(RunPlan):
     # --- the stages -------------------------------------------------------------------------------------------------
 
     def texts(self) -> None:
-        """Read all sources into shards; hold validation data out."""
+        """Read all sources into shards; hold validation data out; make further texts."""
 
         def work(folder: Path) -> None:
             counts = write_text_sets(
-                self.recipe.data, folder, space=self.space, seed=self.recipe.seed, progress=self._is_main
+                self.recipe.data,
+                folder,
+                space=self.space,
+                seed=self.recipe.seed,
+                progress=self._is_main,
+                include_train=self.recipe.distil.include_train,
             )
             write_json(folder / "counts.json", counts)
 
@@ -157,13 +162,13 @@ class DistillationRun(RunPlan):
         self._run("ensemble", lambda: self.ensemble_stage, work, needs=needs)
 
     def distil(self) -> None:
-        """Train the student on the teacher's logits of C and, unless told otherwise, D_train."""
+        """Train the student on the teacher's logits of C, what is made of it and, unless told otherwise, D_train."""
 
         def work(folder: Path) -> None:
             include_train = self.recipe.distil.include_train
             texts, targets = self.texts_stage.folder, self.targets_stage.folder
             shards_read = student_stages.training_shards(texts, targets, ("train",) if include_train else ())
-            corpus = student_stages.training_shards(texts, targets, ("corpus",))
+            corpus = student_stages.training_shards(texts, targets, ("corpus", "augmented"))
             shards_read += first_texts(corpus, self.recipe.distil.corpus_texts)
             student_stages.train_student(
                 self, folder, self.recipe.distil, shards_read, start=None, accelerator=self.accelerator

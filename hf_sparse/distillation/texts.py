@@ -5,6 +5,7 @@ Shards are small enough to be units of work (labelling) and their row groups uni
 
 import logging
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from tqdm.auto import tqdm
 
+from hf_sparse.distillation.augmentation import POOL_TEXTS, make_texts
 from hf_sparse.distillation.label_space import LabelSpace
 from hf_sparse.distillation.recipe_data import DataRecipe, TextSet
 from hf_sparse.distillation.sources import class_names, read_rows
@@ -21,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 SHARD_ROWS = 16_384
 GROUP_ROWS = 1_024
-TEXT_SETS = ("train", "corpus", "validation", "test")
+TEXT_SETS = ("train", "corpus", "augmented", "validation", "test")
 _HELD_OUT_WINDOW = 65_536
 
 
@@ -56,7 +58,9 @@ def read_shard(path: Path) -> Iterator[str]:
             yield from row
 
 
-def write_text_sets(data: DataRecipe, folder: Path, *, space: LabelSpace, seed: int, progress: bool) -> dict[str, int]:
+def write_text_sets(
+    data: DataRecipe, folder: Path, *, space: LabelSpace, seed: int, progress: bool, include_train: bool = True
+) -> dict[str, int]:
     """Write all text sets of a recipe into a folder.
 
     Args:
@@ -65,13 +69,14 @@ def write_text_sets(data: DataRecipe, folder: Path, *, space: LabelSpace, seed: 
         space: The labels.
         seed: Of the choice of held-out texts.
         progress: Show bars on stderr.
+        include_train: Make further texts of those of D_train too, not only of those of C.
 
     Returns:
         The number of texts of each set.
 
     Raises:
         ValueError: If a source is unreadable, holds an unknown label, sources do not fit together, or no texts are
-            left to distil on or to validate with.
+            left to distil on or to validate with; or further texts cannot be made.
     """
     _check_sources(data)
     _check_class_names(data, space)
@@ -98,6 +103,9 @@ def write_text_sets(data: DataRecipe, folder: Path, *, space: LabelSpace, seed: 
     counts["corpus"] = _write_shards(corpus, folder, "corpus")
     if data.test is not None:
         counts["test"] = _write_shards(_encoded(data.test, space, progress=progress, name="test"), folder, "test")
+    own = read_texts(folder, "train") if include_train else ()
+    made = make_texts(data.augmentation, own, islice(read_texts(folder, "corpus"), POOL_TEXTS), progress=progress)
+    counts["augmented"] = _write_shards(made, folder, "augmented")
     if counts["train"] + counts["corpus"] == 0:
         raise ValueError("the recipe's data.train and data.corpus hold no texts; name at least one source with texts")
     if counts["validation"] == 0:
@@ -183,11 +191,6 @@ def _hold_out(
                 f"data.num_folds is {num_folds}, but data.train has {table.num_rows} texts; take fewer folds"
             )
         start, stop = (fold - 1) * table.num_rows // num_folds, fold * table.num_rows // num_folds
-    return cut_rows(table, start, stop, seed=seed)
-
-
-def cut_rows(table: pa.Table, start: int, stop: int, *, seed: int) -> tuple[pa.Table, pa.Table]:
-    """Return those rows of a table that come from `start` to `stop` in random order, and all others, both sorted."""
     order = np.random.default_rng(seed).permutation(table.num_rows)
     kept = np.concatenate((order[:start], order[stop:]))
     return table.take(np.sort(order[start:stop])), table.take(np.sort(kept))

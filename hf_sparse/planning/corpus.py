@@ -11,6 +11,7 @@ from typing import Final
 
 import pyarrow as pa
 
+from hf_sparse.distillation.augmentation import numbers_to_make
 from hf_sparse.distillation.recipe import Recipe
 from hf_sparse.distillation.recipe_data import TextSet
 from hf_sparse.distillation.sources import hub_rows, local_files, num_rows, read_rows
@@ -34,6 +35,7 @@ class CorpusSize:
     Attributes:
         train: Number of texts of D_train that are trained on.
         corpus: Number of texts of C.
+        augmented: Number of texts that are made of those of D_train and C, counted as if they were as long.
         validation: Number of texts on which checkpoints are scored.
         test: Number of texts that only the report sees.
         characters: Mean of a text.
@@ -43,6 +45,7 @@ class CorpusSize:
 
     train: int
     corpus: int
+    augmented: int
     validation: int
     test: int
     characters: float
@@ -52,7 +55,7 @@ class CorpusSize:
     @property
     def num_texts(self) -> int:
         """All texts, each of which is labelled."""
-        return self.train + self.corpus + self.validation + self.test
+        return self.train + self.corpus + self.augmented + self.validation + self.test
 
 
 def measure_corpus(recipe: Recipe, *, num_texts: int | None = None, words_per_text: float | None = None) -> CorpusSize:
@@ -83,9 +86,12 @@ def measure_corpus(recipe: Recipe, *, num_texts: int | None = None, words_per_te
     test = _count(data.test, "data.test") if data.test is not None else 0
     sources = list(data.text_sets().values())
     characters, words = _lengths(sources) if words_per_text is None else (5.0 * words_per_text, words_per_text)
+    pool = corpus + train * recipe.distil.include_train
+    augmented = sum(numbers_to_make(data.augmentation, num_texts=pool, words=words).values())
     return CorpusSize(
         train=train,
         corpus=corpus,
+        augmented=augmented,
         validation=validation,
         test=test,
         characters=characters,

@@ -279,7 +279,7 @@ def estimate_bytes(recipe: Recipe, shape: Shape, corpus: CorpusSize, *, num_labe
 
 def _trainings(recipe: Recipe, corpus: CorpusSize) -> dict[str, tuple[TrainingRecipe, int]]:
     """Return the trainings of a recipe and how many texts each reads in an epoch."""
-    distilled = corpus.corpus + corpus.train * recipe.distil.include_train
+    distilled = corpus.corpus + corpus.augmented + corpus.train * recipe.distil.include_train
     found: dict[str, tuple[TrainingRecipe, int]] = {"distil": (recipe.distil, distilled)}
     if has_training(recipe, recipe.fine_tune):
         found["fine_tune"] = (recipe.fine_tune, corpus.train)

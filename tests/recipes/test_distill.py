@@ -37,7 +37,7 @@ def run(launch: Launcher, task: Path, folder: Path, **overrides: Any) -> dict[st
 
 def test_distils_a_classifier(launch: Launcher, task: Path, tmp_path: Path) -> None:
     report = run(launch, task, tmp_path, evaluate__speed_seconds=0.05, distil__epochs=6, from_scratch__epochs=2)
-    assert report["num_texts"] == {"train": 96, "corpus": 70, "validation": 24, "test": 40}
+    assert report["num_texts"] == {"train": 96, "corpus": 70, "augmented": 0, "validation": 24, "test": 40}
     teacher, student = report["teacher"], report["student"]
     assert report["retention"] == student["accuracy"] / teacher["accuracy"]
     assert 0 <= report["agreement"] <= 1
@@ -156,6 +156,29 @@ def test_lists_of_labels_are_a_multi_label_task(launch: Launcher, task: Path, tm
         fine_tune__epochs=0,
     )
     assert report["problem_type"] == "multi_label_classification"
+
+
+def test_made_texts_are_distilled_on_alone(launch: Launcher, task: Path, tmp_path: Path) -> None:
+    """Teacher and vocabulary do not see them; another number of them leaves both as they are."""
+    teacher = {"model": str(task / "encoder"), "fine_tune": "head", "epochs": 1}
+    texts = {"teacher": teacher, "vocabulary__min_documents": 1}
+    stages: list[dict[str, Any]] = []
+    for number in (0, 60, 70):
+        made = {"crossed": number, "fragments": number // 2, "train_weight": 2}
+        report = run(launch, task, tmp_path, data__augmentation=made, **texts)
+        count = report["num_texts"]["augmented"]
+        assert count == number + number // 2
+        assert report["num_texts"]["corpus"] == 70
+        folder = tmp_path / "run"
+        found = [path.read_bytes() for path in sorted((folder / "texts").glob("augmented-*.parquet"))]
+        labelled = sum(pq.read_metadata(path).num_rows for path in (folder / "label").glob("augmented-*.parquet"))
+        assert labelled == count
+        names = ("teacher/stage.json", "vocabulary/stage.json", "vocabulary/vocabulary.safetensors")
+        stages.append({name: ((folder / name).read_bytes(), (folder / name).stat().st_mtime_ns) for name in names})
+        steps = [json.loads(line) for line in (folder / "distil" / "metrics.jsonl").read_text().splitlines()]
+        assert steps[-1]["step"] == 2 * -(-(96 + 70 + count) // 16)
+        assert bool(found) == bool(number)
+    assert stages[0] == stages[1] == stages[2]
 
 
 def test_test_set_without_labels(launch: Launcher, task: Path, tmp_path: Path) -> None:

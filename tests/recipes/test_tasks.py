@@ -14,7 +14,6 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from hf_sparse.distillation.texts import _hold_out
 from tests.recipes.conftest import Launcher, write_recipe
 from tests.recipes.kill_driver import ROOT
 from tests.tiny_task import make_encoder, make_rows, make_teacher, write_rows
@@ -117,79 +116,6 @@ def test_sentences(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert sorted(pq.read_table(output)["text"].to_pylist()) == ["I didn't like it.", "One two three four."]
 
 
-def test_fragments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    script = load_script("fragments.py")
-    texts = ["one two  three four five six", "seven eight", "nine"]
-    pq.write_table(pa.table({"text": texts}), tmp_path / "in.parquet")
-
-    def cut(*options: str) -> list[str]:
-        monkeypatch.setattr(
-            "sys.argv", ["f", str(tmp_path / "in.parquet"), "--output", str(tmp_path / "out"), *options]
-        )
-        script.main()
-        found: list[str] = pq.read_table(tmp_path / "out")["text"].to_pylist()
-        return found
-
-    found = cut("--limit", "1000", "--max_words", "4")
-    whole = ["one", "two", "three", "four", "five", "six"]
-    assert sorted(found) == sorted(" ".join(whole[i : i + n]) for n in (2, 3, 4) for i in range(7 - n))
-    assert cut("--limit", "1000", "--max_words", "4") == found
-    assert cut("--limit", "3", "--max_words", "4") == found[:3]
-    assert set(cut("--limit", "1000", "--min_words", "1", "--max_words", "1")) == {*whole, "seven", "eight"}
-    for options in (("--min_words", "6"), ("--min_words", "0"), ("--min_words", "9")):
-        with pytest.raises(SystemExit):
-            cut("--limit", "5", *options)
-    assert "--min_words 9" in capsys.readouterr().err
-
-
-def test_crossed_texts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    script = load_script("crossed.py")
-    texts = ["who is the first man", "what was the first car", "why  is the sky blue"]
-    pq.write_table(pa.table({"text": texts}), tmp_path / "in.parquet")
-
-    def cross(*options: str) -> list[str]:
-        files = [str(tmp_path / "in.parquet"), str(tmp_path / "in.parquet")]
-        monkeypatch.setattr("sys.argv", ["x", *files, "--output", str(tmp_path / "out"), *options])
-        script.main()
-        found: list[str] = pq.read_table(tmp_path / "out")["text"].to_pylist()
-        return found
-
-    whole = [text.split() for text in texts]
-    expected = {
-        " ".join(first[:cut] + second[start:])
-        for first in whole
-        for second in whole
-        for cut in range(1, len(first) - 1)
-        for start in range(1, len(second) - 1)
-        if first[cut : cut + 2] == second[start : start + 2]
-    } - {" ".join(words) for words in whole}
-    assert "what was the first man" in expected
-    found = cross("--limit", "1000")
-    assert sorted(found) == sorted(expected)
-    assert cross("--limit", "1000", "--weights", "1", "1") == found
-    assert set(cross("--limit", "2")) < expected
-    assert len(cross("--limit", "1000", "--shared_words", "1")) > len(expected)
-    for options in (["--weights", "1"], ["--weights", "0", "1"], ["--shared_words", "0"], ["--shared_words", "4"]):
-        with pytest.raises(SystemExit):
-            cross("--limit", "5", *options)
-    assert "--weights [0, 1] must be one number from 1 on for each of 2 files" in capsys.readouterr().err
-
-
-def test_texts_held_out_are_those_of_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    source = write_rows(tmp_path / "rows.jsonl", make_rows(30, seed=0))
-    table = pa.Table.from_pylist([json.loads(line) for line in source.read_text(encoding="utf-8").splitlines()])
-    pq.write_table(table, tmp_path / "rows.parquet")
-    arguments = ["x", str(tmp_path / "rows.parquet"), "--output", str(tmp_path / "parts")]
-    monkeypatch.setattr("sys.argv", [*arguments, "--size", "5"])
-    load_script("hold_out.py").main()
-    held_out, kept = _hold_out(table, 5, seed=0)
-    assert pq.read_table(tmp_path / "parts" / "validation.parquet").equals(held_out)
-    assert pq.read_table(tmp_path / "parts" / "train.parquet").equals(kept)
-    monkeypatch.setattr("sys.argv", [*arguments, "--size", "30"])
-    with pytest.raises(SystemExit):
-        load_script("hold_out.py").main()
-
-
 def test_pairs_of_neighbours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     script = load_script("sentence_pairs.py")
     pairs = [("a red cat", "the red cat"), ("a blue sky", "one blue sky"), ("a red cat", "one red cat")]
@@ -227,10 +153,6 @@ BAD_CALLS = [
     ("sentence_pairs.py", "text,text_pair\nx y,z\n", ["--neighbours", "-1"], "--neighbours -1"),
     ("sentences.py", "other\nx y\n", [], "no column 'text'"),
     ("sentences.py", "text\nOne two three.\n", ["--limit", "0"], "--limit 0"),
-    ("fragments.py", "text\none two three\n", ["--limit", "-2"], "--limit -2"),
-    ("crossed.py", "text\none two three\n", ["--limit", "0"], "--limit 0"),
-    ("crossed.py", "text\none two three\n", ["--limit", "5"], "share 2 words"),
-    ("hold_out.py", "text\none two three\n", ["--size", "1"], "error: "),
 ]
 
 
