@@ -183,8 +183,9 @@ def make_texts(
                 f"{key} is {number}, but nothing can be made of the {len(pool)} texts of data.train and data.corpus: "
                 "they share no two words, or no blanks divide them; set it to 0"
             )
-        if len(made) < number:
-            logger.info("%s: %d texts could be made of %d, not %d", key, len(made), len(pool), number)
+        if number:
+            fewer = f", not {number}" if len(made) < number else ""
+            logger.info("%s: %d texts made of %d%s, for the teacher to label too", key, len(made), len(pool), fewer)
         for start in range(0, len(made), _TABLE_ROWS):
             rows = pa.array(made[start : start + _TABLE_ROWS], pa.large_string())
             yield pa.table({"text": rows})

@@ -40,7 +40,7 @@ class CorpusSize:
         test: Number of texts that only the report sees.
         characters: Mean of a text.
         words: Mean of a text.
-        has_logits: Whether all texts come with the teacher's logits.
+        has_logits: Whether all of them come with the teacher's logits.
     """
 
     train: int
@@ -96,7 +96,7 @@ def measure_corpus(recipe: Recipe, *, num_texts: int | None = None, words_per_te
         test=test,
         characters=characters,
         words=words,
-        has_logits=bool(sources) and all(source.logits_path is not None for source in sources),
+        has_logits=bool(sources) and not augmented and all(source.logits_path is not None for source in sources),
     )
 
 

@@ -26,6 +26,8 @@ _PARTS: Final = 0.065
 _WORDS: Final = 0.046
 _PARTS_TOUCHED: Final = 2.0
 _PARTS_MOVED: Final = 4
+# How much longer a step of pairs takes whose words are aligned: 34 steps a second without and 17 with it, on SICK.
+_ALIGNED_STEP: Final = 2.0
 # How much longer a teacher is trained on a text than it takes to label it: 2 to 5 times on TREC, SST-2, SICK and MRPC.
 _TEACHER_STEP: Final = 4.0
 # Characters of a token of a transformer's vocabulary, in English.
@@ -57,6 +59,7 @@ class Shape:
         processes: W.
         is_split: Whether columns are shared out.
         subwords: Whether words share what their spellings share while the student is trained.
+        is_aligned: Whether words of pairs are aligned.
     """
 
     num_ngrams: int
@@ -66,6 +69,7 @@ class Shape:
     processes: int
     is_split: bool
     subwords: bool
+    is_aligned: bool
 
     @classmethod
     def of(cls, recipe: Recipe, *, num_labels: int, processes: int) -> "Shape":
@@ -92,6 +96,7 @@ class Shape:
             processes=processes,
             is_split=is_split,
             subwords=student.subwords,
+            is_aligned=aligned > 0,
         )
 
     @property
@@ -174,7 +179,8 @@ def estimate_training(
         characters=corpus.characters,
         optimizer=training.optimizer,
     )
-    step = max(parts["rows"] + parts["ngrams"] + parts["other"] + parts["network"], parts["extraction"])
+    computed = (parts["rows"] + parts["ngrams"] + parts["other"]) * (_ALIGNED_STEP if shape.is_aligned else 1)
+    step = max(computed + parts["network"], parts["extraction"])
     received = received_bytes(shape, batch, batch_size=training.batch_size, optimizer=training.optimizer)
     weights, state = shape.rows * shape.columns * _FLOAT, shape.state_bytes(training.optimizer, shape.columns)
     state += shape.subword_bytes(training.optimizer, shape.columns)

@@ -75,6 +75,7 @@ def plan(
         "rows": shape.rows,
         "parameters": shape.parameters,
         "texts": corpus.num_texts,
+        "texts_made": corpus.augmented,
         "words_per_text": round(corpus.words, 1),
         "bytes": sizes,
         "stages": stages,
@@ -91,7 +92,8 @@ def format_plan(found: dict[str, Any]) -> str:
     lines = [
         f"{found['processes']} x {found['hardware']} ({source}); table {found['table']}",
         f"{found['rows']:,} rows, {found['parameters']:,} parameters, {found['texts']:,} texts of "
-        f"{found['words_per_text']:,} words",
+        f"{found['words_per_text']:,} words"
+        + (f", {found['texts_made']:,} of them made of others (data.augmentation)" if found["texts_made"] else ""),
         "",
         f"{'memory of a process':<24}{_size(sizes['memory_per_process']):>12}   table "
         f"{_size(sizes['table_per_process'])}, state {_size(sizes['optimizer_state_per_process'])}",

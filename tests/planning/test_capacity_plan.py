@@ -86,6 +86,32 @@ def test_counts_are_those_of_a_run(recipe: dict[str, Any], tmp_path: Path) -> No
     assert found["seconds"] == pytest.approx(sum(stage["seconds"] for stage in found["stages"].values()))
 
 
+def test_texts_made_of_others_are_labelled_and_distilled_on(recipe: dict[str, Any], tmp_path: Path) -> None:
+    own = plan(write(recipe, tmp_path), teacher_parameters=1e6)
+    assert own["texts_made"] == 0
+    recipe["data"]["augmentation"] = {"crossed": 32, "fragments": 48}
+    found = plan(write(recipe, tmp_path), teacher_parameters=1e6)
+    assert (found["texts"], found["texts_made"]) == (180 + 80, 80)
+    assert found["stages"]["distil"]["steps"] == 3 * (9 + 5)
+    assert found["stages"]["fine_tune"]["steps"] == own["stages"]["fine_tune"]["steps"]
+    assert found["stages"]["label"]["seconds"] == pytest.approx(own["stages"]["label"]["seconds"] * 260 / 180)
+    assert found["stages"]["vocabulary"] == own["stages"]["vocabulary"]
+    assert "80 of them made of others" in format_plan(found)
+    del recipe["data"]["augmentation"]
+    assert plan(write(recipe, tmp_path), num_texts=920, teacher_parameters=1e6)["texts_made"] == 300_000
+
+
+def test_aligned_steps_take_longer(recipe: dict[str, Any], tmp_path: Path) -> None:
+    for source in (recipe["data"]["train"], *recipe["data"]["corpus"], recipe["data"]["test"]):
+        source["text_pair_column"] = "text"
+    seconds = []
+    for size in (0, 8):
+        recipe["student"]["alignment_size"] = size
+        found = plan(write(recipe, tmp_path), teacher_parameters=1e6)
+        seconds.append(found["stages"]["distil"]["seconds_per_step"])
+    assert seconds[1] > 1.9 * seconds[0]
+
+
 def test_subwords_take_time_and_memory(recipe: dict[str, Any], tmp_path: Path) -> None:
     shared = plan(write(recipe, tmp_path), teacher_parameters=1e6)
     recipe["student"]["subwords"] = False
