@@ -151,51 +151,12 @@ def crossed_texts(pool: WordPool, texts: Sequence[int], number: int, *, progress
     return kept
 
 
-def make_texts(
-    recipe: Augmentation, train: Iterable[str], corpus: Iterable[str], *, progress: bool = False
-) -> Iterator[pa.Table]:
-    """Yield what is made of texts as tables with a column `text`, none where the recipe asks for none.
-
-    Args:
-        recipe: How many texts of which kind; null is 150,000 of each where there are 1,000 to 1,000,000 texts of no
-            more than 64 words on average, and otherwise none.
-        train: Texts of D_train.
-        corpus: Texts of C.
-        progress: Show bars on stderr.
-
-    Raises:
-        ValueError: If a number is asked for, but none can be made.
-    """
-    if recipe.is_off:
-        return
-    from_train = list(train) if recipe.train_weight else []
-    pool = WordPool([*from_train, *corpus])
-    words = float(pool.num_words.mean()) if len(pool) else 0.0
-    numbers = numbers_to_make(recipe, num_texts=len(pool), words=words)
-    # D_train may be there several times, as it is less than C but what counts.
-    texts = [*list(range(len(from_train))) * recipe.train_weight, *range(len(from_train), len(pool))]
-    makers = {"crossed": crossed_texts, "fragments": runs_of_words}
-    for name, number in numbers.items():
-        made = makers[name](pool, texts, number, progress=progress) if number else []
-        key = f"data.augmentation.{name}"
-        if getattr(recipe, name) and not made:
-            raise ValueError(
-                f"{key} is {number}, but nothing can be made of the {len(pool)} texts of data.train and data.corpus: "
-                "they share no two words, or no blanks divide them; set it to 0"
-            )
-        if number:
-            fewer = f", not {number}" if len(made) < number else ""
-            logger.info("%s: %d texts made of %d%s, for the teacher to label too", key, len(made), len(pool), fewer)
-        for start in range(0, len(made), _TABLE_ROWS):
-            rows = pa.array(made[start : start + _TABLE_ROWS], pa.large_string())
-            yield pa.table({"text": rows})
-
-
 def numbers_to_make(recipe: Augmentation, *, num_texts: int, words: float) -> dict[str, int]:
-    """Return how many texts of which kind a recipe asks for.
+    """Return how many texts of which kind a recipe asks for, `crossed` and `fragments`.
 
     Args:
-        recipe: What it says.
+        recipe: What it says; null is 150,000 where there are 1,000 to 1,000,000 texts of no more than 64 words on
+            average, and otherwise none.
         num_texts: Texts of D_train and C of which they are made.
         words: Mean of these texts.
     """
@@ -205,3 +166,44 @@ def numbers_to_make(recipe: Augmentation, *, num_texts: int, words: float) -> di
         "crossed": default if recipe.crossed is None else recipe.crossed,
         "fragments": default if recipe.fragments is None else recipe.fragments,
     }
+
+
+def make_texts(
+    recipe: Augmentation,
+    numbers: dict[str, int],
+    train: Iterable[str],
+    corpus: Iterable[str],
+    *,
+    progress: bool = False,
+) -> Iterator[pa.Table]:
+    """Yield what is made of texts as tables with a column `text`.
+
+    Args:
+        recipe: How many texts of which kind are asked for.
+        numbers: The same, as `numbers_to_make` finds them.
+        train: Texts of D_train.
+        corpus: Texts of C.
+        progress: Show bars on stderr.
+
+    Raises:
+        ValueError: If a number is asked for, but none can be made.
+    """
+    from_train = list(train) if recipe.train_weight else []
+    pool = WordPool([*from_train, *corpus])
+    # D_train may be there several times, as it is less than C but what counts.
+    texts = [*list(range(len(from_train))) * recipe.train_weight, *range(len(from_train), len(pool))]
+    makers = {"crossed": crossed_texts, "fragments": runs_of_words}
+    for name, number in numbers.items():
+        if not number:
+            continue
+        key, made = f"data.augmentation.{name}", makers[name](pool, texts, number, progress=progress)
+        if getattr(recipe, name) and not made:
+            raise ValueError(
+                f"{key} is {number}, but nothing can be made of the {len(pool)} texts of data.train and data.corpus: "
+                "they share no two words, or no blanks divide them; set it to 0"
+            )
+        fewer = f", not {number}" if len(made) < number else ""
+        logger.info("%s: %d texts made of %d%s, for the teacher to label too", key, len(made), len(pool), fewer)
+        for start in range(0, len(made), _TABLE_ROWS):
+            rows = pa.array(made[start : start + _TABLE_ROWS], pa.large_string())
+            yield pa.table({"text": rows})

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from tqdm.auto import tqdm
 
-from hf_sparse.distillation.augmentation import POOL_TEXTS, make_texts
+from hf_sparse.distillation.augmentation import POOL_TEXTS, make_texts, numbers_to_make
 from hf_sparse.distillation.label_space import LabelSpace
 from hf_sparse.distillation.recipe_data import DataRecipe, TextSet
 from hf_sparse.distillation.sources import class_names, read_rows
@@ -103,8 +103,7 @@ def write_text_sets(
     counts["corpus"] = _write_shards(corpus, folder, "corpus")
     if data.test is not None:
         counts["test"] = _write_shards(_encoded(data.test, space, progress=progress, name="test"), folder, "test")
-    own = read_texts(folder, "train") if include_train else ()
-    made = make_texts(data.augmentation, own, islice(read_texts(folder, "corpus"), POOL_TEXTS), progress=progress)
+    made = _made_texts(data, folder, include_train=include_train, progress=progress)
     counts["augmented"] = _write_shards(made, folder, "augmented")
     if counts["train"] + counts["corpus"] == 0:
         raise ValueError("the recipe's data.train and data.corpus hold no texts; name at least one source with texts")
@@ -114,6 +113,31 @@ def write_text_sets(
             f"{data.validation_size}, and at most a fifth of the texts is taken); name data.validation or more texts"
         )
     return counts
+
+
+def _made_texts(data: DataRecipe, folder: Path, *, include_train: bool, progress: bool) -> Iterator[pa.Table]:
+    """Yield texts made of those that have been written."""
+    recipe, sets = data.augmentation, (("train", "corpus") if include_train else ("corpus",))
+    if recipe.is_off:
+        return
+    total = sum(num_texts(folder, text_set) for text_set in sets)
+    words = _mean_words(folder, sets) if total <= POOL_TEXTS else 0.0
+    numbers = numbers_to_make(recipe, num_texts=total, words=words)
+    if any(numbers.values()):
+        train = read_texts(folder, "train") if include_train else ()
+        yield from make_texts(
+            recipe, numbers, train, islice(read_texts(folder, "corpus"), POOL_TEXTS), progress=progress
+        )
+
+
+def _mean_words(folder: Path, text_sets: Iterable[str]) -> float:
+    """Return the mean number of words of texts, as blanks divide them."""
+    words = texts = 0
+    for path in (path for text_set in text_sets for path in shards(folder, text_set)):
+        column = pq.read_table(path, columns=["text"])["text"]
+        words += pc.sum(pc.list_value_length(pc.utf8_split_whitespace(column))).as_py() or 0
+        texts += len(column)
+    return words / max(texts, 1)
 
 
 def labels_of(source: TextSet) -> Iterator[object]:

@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from random import Random
 
-import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from hf_sparse.distillation import augmentation
+from hf_sparse.distillation import texts as texts_module
 from hf_sparse.distillation.augmentation import (
     WordPool,
     crossed_texts,
@@ -49,8 +50,9 @@ def all_runs(texts: Sequence[str]) -> set[str]:
 
 
 def made(recipe: Augmentation, train: Sequence[str], corpus: Sequence[str]) -> list[str]:
-    """Return what is made of texts."""
-    return [text for table in make_texts(recipe, train, corpus) for text in table["text"].to_pylist()]
+    """Return what is made of short texts."""
+    numbers = numbers_to_make(recipe, num_texts=len(train) + len(corpus), words=8.0)
+    return [text for table in make_texts(recipe, numbers, train, corpus) for text in table["text"].to_pylist()]
 
 
 def test_crossed_texts_are_all_that_there_are() -> None:
@@ -167,6 +169,22 @@ def test_pairs_and_given_logits_are_left_alone() -> None:
         Augmentation(crossed=-1)
 
 
-def test_made_texts_come_in_tables() -> None:
-    tables = list(make_texts(Augmentation(crossed=4, fragments=4), TEXTS, []))
-    assert all(table.schema == pa.schema([("text", pa.large_string())]) for table in tables)
+@pytest.mark.parametrize(("words", "expected"), [(6, 60), (64, 60), (65, 0)])
+def test_defaults_look_at_the_length_of_texts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: int, expected: int
+) -> None:
+    monkeypatch.setattr(augmentation, "_DEFAULT_NUMBER", 30)
+    random = Random(0)
+    rows = [{"text": " \n".join(str(random.randrange(9)) for _ in range(words))} for _ in range(1_300)]
+    source = TextSet(path=str(write_rows(tmp_path / "corpus.jsonl", rows)))
+    space = LabelSpace.from_names(list(NAMES), problem_type="single_label_classification", origin="a test")
+
+    def count(folder: Path, limit: int) -> int:
+        folder.mkdir()
+        data = DataRecipe(corpus=[source], validation_size=200, augmentation=Augmentation())
+        monkeypatch.setattr(texts_module, "POOL_TEXTS", limit)
+        monkeypatch.setattr(augmentation, "POOL_TEXTS", limit)
+        return write_text_sets(data, folder, space=space, seed=0, progress=False)["augmented"]
+
+    assert count(tmp_path / "few", 1_100) == expected
+    assert count(tmp_path / "many", 1_099) == 0
