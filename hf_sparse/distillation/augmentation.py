@@ -25,6 +25,7 @@ POOL_TEXTS: Final = 1_000_000
 _FEWEST_TEXTS: Final = 1_000
 _MOST_WORDS: Final = 64
 _DEFAULT_NUMBER: Final = 150_000
+_DEFAULT_RATIO: Final = 2  # to the texts that are there, so that labelling takes no more than five times as long
 # Of a run of words, and of the text that comes out of two.
 _FEWEST_WORDS: Final = 2
 _LONGEST_RUN: Final = 8
@@ -155,13 +156,13 @@ def numbers_to_make(recipe: Augmentation, *, num_texts: int, words: float) -> di
     """Return how many texts of which kind a recipe asks for, `crossed` and `fragments`.
 
     Args:
-        recipe: What it says; null is 150,000 where there are 1,000 to 1,000,000 texts of no more than 64 words on
-            average, and otherwise none.
+        recipe: What it says; null is twice as many as there are, at most 150,000, where there are 1,000 to 1,000,000
+            texts of no more than 64 words on average, and otherwise none.
         num_texts: Texts of D_train and C of which they are made.
         words: Mean of these texts.
     """
     fits = _FEWEST_TEXTS <= num_texts <= POOL_TEXTS and words <= _MOST_WORDS
-    default = _DEFAULT_NUMBER if fits else 0
+    default = min(_DEFAULT_RATIO * num_texts, _DEFAULT_NUMBER) if fits else 0
     return {
         "crossed": default if recipe.crossed is None else recipe.crossed,
         "fragments": default if recipe.fragments is None else recipe.fragments,

@@ -49,8 +49,9 @@ class Augmentation:
 
     Attributes:
         crossed: How many that begin as one text does and go on as another does behind two words of both.
-        fragments: How many runs of two to eight words. For both, null is 150,000 where there are 1,000 to 1,000,000
-            texts of no more than 64 words on average, without partners or given logits, and otherwise 0.
+        fragments: How many runs of two to eight words. For both, null is twice as many as there are texts, at most
+            150,000, where there are 1,000 to 1,000,000 texts of no more than 64 words on average, without partners or
+            given logits, and otherwise 0.
         train_weight: How many times each text of D_train counts beside those of C; 0 leaves it out, and so does
             `distil.include_train: false`.
     """

@@ -98,9 +98,8 @@ def test_a_text_that_counts_more_is_drawn_more() -> None:
 
 def test_numbers_left_open() -> None:
     open_, asked = Augmentation(), Augmentation(crossed=7, fragments=0)
-    both = {"crossed": 150_000, "fragments": 150_000}
-    assert numbers_to_make(open_, num_texts=1_000, words=64.0) == both
-    assert numbers_to_make(open_, num_texts=1_000_000, words=1.0) == both
+    for count, number in ((1_000, 2_000), (75_001, 150_000), (1_000_000, 150_000)):
+        assert numbers_to_make(open_, num_texts=count, words=64.0) == {"crossed": number, "fragments": number}
     none = {"crossed": 0, "fragments": 0}
     for count, words in ((999, 10.0), (1_000_001, 10.0), (5_000, 64.1)):
         assert numbers_to_make(open_, num_texts=count, words=words) == none

@@ -73,7 +73,8 @@ def test_readme_has_the_table_of_the_reports() -> None:
 )
 def test_report_is_of_the_recipe_beside_it(path: Path) -> None:
     recipe = yaml.safe_load((ROOT / "recipes" / path.parent.name / "local.yaml").read_text(encoding="utf-8"))
-    used = json.loads(path.read_text(encoding="utf-8"))["recipe"]
+    report = json.loads(path.read_text(encoding="utf-8"))
+    used = report["recipe"]
     # Of other seeds only the student is trained anew: a network from scratch is there once.
     newer = (("student", "subwords"), ("fine_tune", "average"))
     sections = ("teacher", "vocabulary", "student", "distil", "fine_tune")
@@ -86,3 +87,6 @@ def test_report_is_of_the_recipe_beside_it(path: Path) -> None:
         assert used[section].get(key, False) == recipe.get(section, {}).get(key, True), (section, key)
     dropout = 0.0 if used["student"]["pooling"] == "max" else 0.1
     assert used["distil"]["ngram_dropout"] == recipe.get("distil", {}).get("ngram_dropout", dropout)
+    wanted = recipe["data"].get("augmentation", {})
+    made = wanted.get("crossed", 0) + wanted.get("fragments", 0)
+    assert report["num_texts"].get("augmented", 0) == made or not wanted
