@@ -115,6 +115,8 @@ def test_failures_are_not_mistakes(monkeypatch: pytest.MonkeyPatch, capsys: pyte
 def test_interrupted_command(student: Path) -> None:
     command = [sys.executable, "-m", "hf_sparse", "predict", str(student), "--quiet"]
     pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    # A shell's job in the background ignores the signal, and its children do.
+    pipes["preexec_fn"] = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
     process = subprocess.Popen([*command, "--batch-size", "1"], cwd=ROOT, text=True, **pipes)
     assert process.stdin is not None
     assert process.stdout is not None
