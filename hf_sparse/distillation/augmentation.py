@@ -7,7 +7,7 @@ them. Both are cut at blanks and random, but the same for the same texts.
 
 import logging
 import random
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final
 
 import numpy as np
@@ -91,18 +91,16 @@ def runs_of_words(pool: WordPool, texts: Sequence[int], number: int, *, progress
         progress: Show a bar on stderr.
     """
     long = [text for text in texts if pool.num_words[text] > _FEWEST_WORDS]
-    draw = random.Random(0)
-    found: dict[str, None] = {}
-    with tqdm(total=number, desc="runs of words", unit=" texts", disable=not progress) as bar:
-        for _ in range(_DRAWS * number if long else 0):
-            ids = pool.ids(long[draw.randrange(len(long))])
-            length = draw.randint(_FEWEST_WORDS, min(_LONGEST_RUN, len(ids) - 1))
-            start = draw.randrange(len(ids) - length + 1)
-            found[pool.join(ids[start : start + length])] = None
-            bar.update(len(found) - bar.n)
-            if len(found) == number:
-                break
-    return list(found)
+    if not long:
+        return []
+
+    def cut(draw: random.Random) -> str:
+        ids = pool.ids(long[draw.randrange(len(long))])
+        length = draw.randint(_FEWEST_WORDS, min(_LONGEST_RUN, len(ids) - 1))
+        start = draw.randrange(len(ids) - length + 1)
+        return pool.join(ids[start : start + length])
+
+    return _distinct(cut, number, title="runs of words", progress=progress)
 
 
 def crossed_texts(pool: WordPool, texts: Sequence[int], number: int, *, progress: bool = False) -> list[str]:
@@ -114,42 +112,54 @@ def crossed_texts(pool: WordPool, texts: Sequence[int], number: int, *, progress
         number: How many; fewer are found where there are no more.
         progress: Show a bar on stderr.
     """
-    if not texts:
-        return []
     codes, starts = pool.pairs(texts)
+    if not len(codes):
+        return []
     order = np.argsort(codes, kind="stable")
     owners = np.repeat(np.arange(len(texts)), np.diff(starts))
     ordered = codes[order]
-    begins = np.flatnonzero(np.concatenate(([True], ordered[1:] != ordered[:-1]))) if len(codes) else order
+    begins = np.flatnonzero(np.concatenate(([True], ordered[1:] != ordered[:-1])))
     group = np.empty(len(codes), np.int64)  # of each place, with the places of the same two words
     group[order] = np.repeat(np.arange(len(begins)), np.diff(np.append(begins, len(codes))))
     ends = np.append(begins[1:], len(codes))
     known = {pool.join(pool.ids(text)) for text in set(texts)}
     lengths = pool.num_words[np.asarray(texts)]
     longest = int(np.sort(lengths)[int(_LONGEST * len(texts))])
+
+    def cross(draw: random.Random) -> str | None:
+        first = draw.randrange(len(texts))
+        if lengths[first] <= _SHARED_WORDS + 1:
+            return None
+        cut = draw.randrange(1, int(lengths[first]) - _SHARED_WORDS + 1)
+        same = group[starts[first] + cut - 1]
+        place = order[begins[same] + draw.randrange(int(ends[same] - begins[same]))]
+        second = owners[place]
+        rest = pool.ids(texts[second])[place - starts[second] + 1 :]
+        if not _FEWEST_CROSSED <= cut + len(rest) <= longest:
+            return None
+        text = pool.join(np.concatenate((pool.ids(texts[first])[:cut], rest)))
+        return None if text in known else text
+
+    found = _distinct(cross, number, title="crossed texts", progress=progress)
+    random.Random(0).shuffle(found)
+    return found
+
+
+def _distinct(
+    draw_text: Callable[[random.Random], str | None], number: int, *, title: str, progress: bool
+) -> list[str]:
+    """Return distinct texts, at most `number`, in the order in which they are drawn; None is a draw for nothing."""
     draw = random.Random(0)
     found: dict[str, None] = {}
-    with tqdm(total=number, desc="crossed texts", unit=" texts", disable=not progress) as bar:
-        for _ in range(_DRAWS * number if len(codes) else 0):
-            first = draw.randrange(len(texts))
-            if lengths[first] <= _SHARED_WORDS + 1:
-                continue
-            cut = draw.randrange(1, int(lengths[first]) - _SHARED_WORDS + 1)
-            same = group[starts[first] + cut - 1]
-            place = order[begins[same] + draw.randrange(int(ends[same] - begins[same]))]
-            second = owners[place]
-            rest = pool.ids(texts[second])[place - starts[second] + 1 :]
-            if not _FEWEST_CROSSED <= cut + len(rest) <= longest:
-                continue
-            text = pool.join(np.concatenate((pool.ids(texts[first])[:cut], rest)))
-            if text not in known:
+    with tqdm(total=number, desc=title, unit=" texts", disable=not progress) as bar:
+        for _ in range(_DRAWS * number):
+            text = draw_text(draw)
+            if text is not None:
                 found[text] = None
                 bar.update(len(found) - bar.n)
                 if len(found) == number:
                     break
-    kept = list(found)
-    random.Random(0).shuffle(kept)
-    return kept
+    return list(found)
 
 
 def numbers_to_make(recipe: Augmentation, *, num_texts: int, words: float) -> dict[str, int]:
