@@ -103,8 +103,6 @@ def write_text_sets(
     counts["corpus"] = _write_shards(corpus, folder, "corpus")
     if data.test is not None:
         counts["test"] = _write_shards(_encoded(data.test, space, progress=progress, name="test"), folder, "test")
-    made = _made_texts(data, folder, include_train=include_train, progress=progress)
-    counts["augmented"] = _write_shards(made, folder, "augmented")
     if counts["train"] + counts["corpus"] == 0:
         raise ValueError("the recipe's data.train and data.corpus hold no texts; name at least one source with texts")
     if counts["validation"] == 0:
@@ -112,6 +110,8 @@ def write_text_sets(
             f"there are no validation texts, by which students are chosen (validation_size is "
             f"{data.validation_size}, and at most a fifth of the texts is taken); name data.validation or more texts"
         )
+    made = _made_texts(data, folder, include_train=include_train, progress=progress)
+    counts["augmented"] = _write_shards(made, folder, "augmented")
     return counts
 
 
