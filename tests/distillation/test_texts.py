@@ -92,7 +92,7 @@ def test_validation_from_the_corpus_or_a_source_of_its_own(tmp_path: Path) -> No
     assert sorted(both) == sorted(f"corpus {i}" for i in range(60))
     named = source(tmp_path, "validation", 9)
     counts = write(tmp_path, corpus=corpus, validation=named)
-    assert {name: count for name, count in counts.items() if count} == {"corpus": 60, "validation": 9}
+    assert counts == {"train": 0, "corpus": 60, "augmented": 0, "validation": 9, "test": 0}
     assert len(shards(tmp_path / "texts", "validation")) == 1
 
 
