@@ -39,7 +39,7 @@ class SparseNgramClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mis
         min_documents: Keep only n-grams that occur in at least so many texts.
         embedding_size: Width of a row.
         hidden_sizes: Widths of the hidden layers; None means one as wide as a row, () none.
-        pooling: How the rows of a text become one vector: mean, sum or max. max is often better for short texts.
+        pooling: How the rows of a text become one vector: mean, sum or max; auto is max for short texts, else mean.
         epochs: Passes over all texts to learn from the teacher; without one, passes over the labelled texts. None: 4,
             and more where texts are few, so that there are 200 steps.
         fine_tune_epochs: Passes over the labelled texts after that; kept only if validation says so. None: 3, and more
@@ -67,7 +67,7 @@ class SparseNgramClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mis
         min_documents: int = 2,
         embedding_size: int = 64,
         hidden_sizes: Sequence[int] | None = None,
-        pooling: str = "mean",
+        pooling: str = "auto",
         epochs: int | None = None,
         fine_tune_epochs: int | None = None,
         lr: float = 0.05,
@@ -120,8 +120,10 @@ class SparseNgramClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[mis
         """
         texts = _texts(X)
         labels = _labels(y)
-        if self.pooling not in MODES:
-            raise ValueError(f"pooling is {self.pooling!r}, but must be one of {', '.join(map(repr, MODES))}")
+        if self.pooling not in ("auto", *MODES):
+            raise ValueError(
+                f"pooling is {self.pooling!r}, but must be one of {', '.join(map(repr, ('auto', *MODES)))}"
+            )
         if labels.shape != (len(texts),):
             raise ValueError(f"y has shape {labels.shape}, but there are {len(texts)} texts: one label each")
         if unlabelled is not None and teacher is None:

@@ -156,7 +156,7 @@ def test_mistakes(texts: Any, labels: Any, options: Any, error: type[Exception],
 
 
 def test_pooling_that_the_runtime_has_not() -> None:
-    with pytest.raises(ValueError, match="pooling is 'attentive', but must be one of 'mean', 'sum', 'max'"):
+    with pytest.raises(ValueError, match="pooling is 'attentive', but must be one of 'auto', 'mean', 'sum', 'max'"):
         make(pooling="attentive").fit(TEXTS, LABELS)
 
 

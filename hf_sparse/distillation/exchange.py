@@ -3,8 +3,9 @@
 The table never travels, nor does its gradient. Every process trains on its share of each batch of texts. In a *split*
 table each process has some columns of all rows: it pools its columns for the texts of all processes, and an
 all-to-all hands each text's whole vector to the process of the text; the gradient goes back the same way. A
-*replicated* table is whole in every process: each pools its own texts, and the gradients of the pooled vectors are
-gathered, so that all processes make the same update. What is sent depends on the batch, not on the number of rows.
+*replicated* table is whole in every process: each pools its own texts (for a maximum, all), and the gradients of the
+pooled vectors are gathered, so that all processes make the same update. What is sent depends on the batch, not on the
+number of rows.
 """
 
 import time
@@ -31,22 +32,22 @@ def column_ranges(width: int, num_processes: int) -> list[tuple[int, int]]:
     return list(pairwise(edges))
 
 
-def table_mode(width: int, num_processes: int, *, linear: bool, wanted: str = "auto") -> TableMode:
+def table_mode(width: int, num_processes: int, *, by_column: bool, wanted: str = "auto") -> TableMode:
     """Return how several processes hold the table.
 
     Args:
         width: Columns D of the table.
         num_processes: W.
-        linear: Whether pooling is by mean or sum.
+        by_column: Whether each column is pooled by itself, as by mean, sum and maximum.
         wanted: "split", "replicated", or "auto": split where that leaves each process 8 columns.
 
     Raises:
         ValueError: If this table cannot be held so by several processes.
     """
-    if num_processes > 1 and not linear:
+    if num_processes > 1 and not by_column:
         raise ValueError(
-            f"{num_processes} processes were launched, but max and attentive pooling train on one; launch one, or set "
-            "student.pooling to mean or sum"
+            f"{num_processes} processes were launched, but attentive pooling trains on one; launch one, or set "
+            "student.pooling to mean, sum or max"
         )
     if wanted == "split" and width < num_processes:
         raise ValueError(

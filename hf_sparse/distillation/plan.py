@@ -109,9 +109,13 @@ class RunPlan:
     @cached_property
     def texts_stage(self) -> Stage:
         """Reads the texts, and makes further ones of them."""
-        inputs: dict[str, Any] = {"texts": self._given_texts.key, "augmentation": self.recipe.data.augmentation}
-        inputs["include_train"] = self.recipe.distil.include_train
-        return self._given_texts if self.recipe.data.augmentation.is_off else self._stage("texts", inputs)
+        data = self.recipe.data
+        inputs: dict[str, Any] = {"texts": self._given_texts.key}
+        if not data.augmentation.is_off:
+            inputs |= {"augmentation": data.augmentation, "include_train": self.recipe.distil.include_train}
+        if data.calibration is not None:
+            inputs["calibration"] = source_fingerprint(data.calibration)
+        return self._given_texts if len(inputs) == 1 else self._stage("texts", inputs)
 
     @cached_property
     def _given_texts(self) -> Stage:

@@ -6,12 +6,16 @@ A YAML file fills them (strictly: an unknown key is an error), the command line 
 
 import math
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import ClassVar, Final, Literal
 
 from hf_sparse.distillation.recipe_checks import ABOVE_ZERO, BELOW_ONE, check_bounds, check_recipe
 from hf_sparse.distillation.recipe_data import DataRecipe
 from hf_sparse.distillation.recipe_hub import HubRecipe
 
+# N-grams of a text, on average, up to which a maximum is better than a mean.
+_SHORT_TEXT_NGRAMS: Final = 100
+
+PoolingMode = Literal["mean", "sum", "max", "attentive"]
 BaselineName = Literal["majority", "tfidf", "nb_lr", "fasttext", "model2vec"]
 StageName = Literal[
     "texts",
@@ -130,6 +134,9 @@ class StudentRecipe:
     """The shape of the student (see `SparseNgramConfig`), and how its table begins.
 
     Attributes:
+        pooling: How the rows of a text become one vector. "auto" is a maximum for single texts of at most
+            100 n-grams on average, as validation texts have them (some 40 words): in short texts one n-gram decides,
+            and a mean drowns it; for longer ones, and for pairs, it is their mean.
         pair_bags: What is compared of pairs: the two texts ("sides", as the paper does), or what only one of them has
             and what both have ("overlap").
         alignment_size: Columns of a row by which the words that only one text of a pair has are aligned with those
@@ -145,7 +152,7 @@ class StudentRecipe:
 
     embedding_size: int = 256
     hidden_sizes: list[int] | None = None
-    pooling: Literal["mean", "sum", "max", "attentive"] = "mean"
+    pooling: Literal["auto"] | PoolingMode = "auto"
     activation: Literal["relu", "tanh"] = "relu"
     hidden_dropout: float = 0.1
     block_rows: int | None = None  # null: as many as fit into 512 MiB, at most 1,048,576
@@ -175,6 +182,12 @@ class StudentRecipe:
                 "nothing is aligned; set it to 0, or pair_bags to overlap"
             )
 
+    def pooling_of(self, num_ngrams: float, *, are_pairs: bool) -> PoolingMode:
+        """Return how texts of so many n-grams on average are pooled."""
+        if self.pooling != "auto":
+            return self.pooling
+        return "max" if num_ngrams <= _SHORT_TEXT_NGRAMS and not are_pairs else "mean"
+
     @property
     def columns_to_align(self) -> int:
         """Columns by which words of pairs are aligned."""
@@ -196,8 +209,8 @@ class TrainingRecipe:
         weight_decay: AdamW's; the table has none.
         warmup_ratio: Share of the steps in which the learning rates rise; then they fall linearly to zero.
         optimizer: Optimiser of the table's rows.
-        ngram_dropout: Probability with which an n-gram of a text is left out; for null `Recipe` puts in 0.1, but 0
-            where a maximum is distilled, which may hang on a single n-gram.
+        ngram_dropout: Probability with which an n-gram of a text is left out; null is 0.1, but 0 where a maximum is
+            distilled, which may hang on a single n-gram.
         max_grad_norm: Bound on the norm of the gradient of everything but the table; null for none.
         temperature: Of teacher and student in the distillation loss.
         gold_weight: Weight of the gold label against the teacher's on labelled texts: 0 is distillation alone,
@@ -244,6 +257,12 @@ class TrainingRecipe:
             evals_per_epoch=(1, math.inf),
             checkpoint_minutes=(0, math.inf),
         )
+
+    def dropout_of(self, pooling: str) -> float:
+        """Return the n-gram dropout of a student that pools in this way."""
+        if self.ngram_dropout is not None:
+            return self.ngram_dropout
+        return 0.0 if self.stage_name == "distil" and pooling == "max" else 0.1
 
 
 @dataclass(kw_only=True)
@@ -369,6 +388,6 @@ class Recipe:
     def __post_init__(self) -> None:
         check_bounds("", self, seed=(0, math.inf), num_processes=(1, math.inf))
         for training in (self.distil, self.fine_tune, self.from_scratch):
-            if training.ngram_dropout is None:
-                training.ngram_dropout = 0.0 if training is self.distil and self.student.pooling == "max" else 0.1
+            if training is not self.distil or self.student.pooling != "auto":  # else the texts decide
+                training.ngram_dropout = training.dropout_of(self.student.pooling)
         check_recipe(self)  # A public method of this class would be a subcommand of the command line.

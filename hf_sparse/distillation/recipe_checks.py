@@ -66,9 +66,14 @@ def check_problem_type(recipe: "Recipe", problem_type: str | None) -> None:
     """Check that what only tells labels apart is asked for where each text has one; None is a type not known yet.
 
     Raises:
-        ValueError: If the n-gram expert or a baseline cannot learn the task.
+        ValueError: If the n-gram expert or a baseline cannot learn the task, or it has nothing to calibrate.
     """
     _check_ngram_expert(recipe, problem_type)
+    if recipe.data.calibration is not None and problem_type == "regression":
+        raise ValueError(
+            "data.calibration names texts, but the task is a regression, which gives no probabilities to fit to them; "
+            "set data.calibration: null"
+        )
     if recipe.baselines.names and problem_type not in (None, "single_label_classification"):
         raise ValueError(
             f"baselines.names is set, but the task is a {problem_type}, and baselines only give one label; "

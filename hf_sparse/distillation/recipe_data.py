@@ -79,6 +79,9 @@ class DataRecipe:
         corpus: C, texts without labels that the teacher labels.
         validation: Texts on which checkpoints and stages are chosen; null holds `validation_size` out of `train`
             (out of the corpus where there is no `train`).
+        calibration: Labelled texts, neither trained on nor test texts, which are like those that the student will
+            meet, where those of validation are not: its temperature, and the thresholds of labels and of
+            `hf-sparse cascade`, are fitted on them; null fits them on the validation texts.
         test: Texts that only the report sees.
         validation_size: Number of texts held out when `validation` is null; at most a fifth is taken.
         fold: Of cross-validation, from 1 to `num_folds`: which part of `train` is held out, in place of
@@ -94,6 +97,7 @@ class DataRecipe:
     train: TextSet | None = None
     corpus: list[TextSet] = field(default_factory=list)
     validation: TextSet | None = None
+    calibration: TextSet | None = None
     test: TextSet | None = None
     validation_size: int = 5000
     fold: int | None = None
@@ -109,6 +113,11 @@ class DataRecipe:
             raise ValueError(
                 f"data.fold is {self.fold}, which holds a part of data.train out, but {wrong}; set "
                 + ("data.fold: null" if self.train is None else "data.validation: null")
+            )
+        if self.calibration is not None and self.calibration.label_column is None:
+            raise ValueError(
+                "data.calibration has no label_column, but probabilities are fitted to labels; name "
+                "data.calibration.label_column, or set data.calibration: null"
             )
         for name, text_set in self.text_sets().items():
             check_bounds(f"data.{name}", text_set, limit=(1, math.inf))
@@ -131,7 +140,12 @@ class DataRecipe:
 
     def text_sets(self) -> dict[str, TextSet]:
         """Return the text sets that the recipe names, by their key below `data`."""
-        named = {"train": self.train, "validation": self.validation, "test": self.test}
+        named = {
+            "train": self.train,
+            "validation": self.validation,
+            "calibration": self.calibration,
+            "test": self.test,
+        }
         named |= {f"corpus[{index}]": source for index, source in enumerate(self.corpus)}
         return {name: source for name, source in named.items() if source is not None}
 

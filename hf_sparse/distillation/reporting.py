@@ -77,6 +77,7 @@ def make_report(plan: RunPlan) -> dict[str, Any]:
         "calibration": calibrate_run(plan, chosen),
         "num_parameters": model.num_parameters(),
         "num_ngrams": model.config.vocab_size - 1,
+        "pooling": model.config.pooling,
         "stages": stages,
         **({"baselines": read_baselines(plan)} if plan.recipe.baselines.names else {}),
         "environment": _environment(),

@@ -3,6 +3,8 @@
 import json
 import shutil
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,7 @@ from hf_sparse.distillation.stream import TextShard, TextStream
 from hf_sparse.distillation.student_weights import default_block_rows, new_student
 from hf_sparse.distillation.subwords import Spellings
 from hf_sparse.distillation.teacher import TeacherEncoder
-from hf_sparse.distillation.texts import has_labels, shards
+from hf_sparse.distillation.texts import has_labels, read_texts, shards
 from hf_sparse.distillation.training import BEST, CHECKPOINTS, START, StudentTrainer, predict_logits
 from hf_sparse.distillation.units import Unit
 from hf_sparse.evaluation.metrics import PRIMARY_METRIC, score
@@ -34,6 +36,7 @@ from hf_sparse.student import SparseNgramConfig, SparseNgramForSequenceClassific
 
 _EVALUATION_BATCH = 512
 _COUNTING_BATCH = 8192
+_LOOKED_AT = 4096
 _TRAININGS = ("distil", "fine_tune", "from_scratch")
 _TRAINING_FILES = (CHECKPOINTS, BEST, START, "features-*.safetensors")
 
@@ -99,15 +102,16 @@ def training_shards(texts_folder: Path, logits_folder: Path | None, text_sets: S
 def student_config(plan: RunPlan, tokenizer: SparseNgramTokenizer) -> SparseNgramConfig:
     """Return the shape of a student for the run's vocabulary and labels."""
     recipe, space = plan.recipe, plan.space
+    pooling = recipe.student.pooling_of(_ngrams_per_text(plan, tokenizer), are_pairs=has_pairs(plan))
     return SparseNgramConfig(
         vocab_size=tokenizer.vocab_size,
         embedding_size=recipe.student.embedding_size,
         hidden_sizes=recipe.student.hidden_sizes,
         block_rows=recipe.student.block_rows or default_block_rows(recipe.student.embedding_size),
-        pooling=recipe.student.pooling,
+        pooling=pooling,
         activation=recipe.student.activation,
         hidden_dropout=recipe.student.hidden_dropout,
-        ngram_dropout=recipe.distil.ngram_dropout or 0.0,
+        ngram_dropout=recipe.distil.dropout_of(pooling),
         sentence_pairs=has_pairs(plan),
         pair_bags=recipe.student.pair_bags,
         alignment_size=recipe.student.columns_to_align if has_pairs(plan) else 0,
@@ -117,6 +121,12 @@ def student_config(plan: RunPlan, tokenizer: SparseNgramTokenizer) -> SparseNgra
         id2label=dict(enumerate(space.names)),
         label2id={name: index for index, name in enumerate(space.names)},
     )
+
+
+def _ngrams_per_text(plan: RunPlan, tokenizer: SparseNgramTokenizer) -> float:
+    """Return how many n-grams of the vocabulary a validation text has, on average."""
+    texts = list(islice(read_texts(plan.stage_folder("texts"), "validation"), _LOOKED_AT))
+    return float(tokenizer.extract(texts).lengths.mean())
 
 
 def has_pairs(plan: RunPlan) -> bool:
@@ -182,6 +192,7 @@ def train_student(
     else:
         torch.manual_seed(plan.student_seed + 1)
         model = load_student(plan, start, columns=columns)
+    recipe = replace(recipe, ngram_dropout=recipe.dropout_of(model.config.pooling))
     unit = Unit.of_targets(read) if plan.space.problem_type == "regression" else None
     if unit is not None and start is not None:
         assert model.classifier is not None  # no folded student is trained
@@ -253,8 +264,8 @@ def _add_ratios(
 
 def _exchange(plan: RunPlan, accelerator: Accelerator) -> Exchange:
     student, num_processes = plan.recipe.student, accelerator.num_processes
-    linear = student.pooling in ("mean", "sum")
-    mode = table_mode(student.embedding_size, num_processes, linear=linear, wanted=plan.recipe.table)
+    by_column = student.pooling != "attentive"
+    mode = table_mode(student.embedding_size, num_processes, by_column=by_column, wanted=plan.recipe.table)
     rank = accelerator.process_index
     return Exchange(student.embedding_size, mode=mode, rank=rank, num_processes=num_processes)
 

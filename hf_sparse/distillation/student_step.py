@@ -1,10 +1,10 @@
 """One step of a student's training: rows by a row optimiser, everything else by AdamW.
 
-For linear pooling (mean, sum) a step pools without autograd, runs the head on the pooled vectors as a leaf, and hands
-their gradient to the row optimiser. For max and attentive pooling the rows of the batch are gathered into a small
-table that autograd sees. The gradient of the whole table never exists. Several processes share a step as `exchange.py`
-says; a batch may be computed in parts, to save memory. Loss and gradients are those of the mean over the whole batch,
-whoever computes which part of it.
+A step pools, runs the head on the pooled vectors as a leaf, and goes on with their gradient. For linear pooling (mean,
+sum) the row optimiser knows what follows for the rows. For max and attentive pooling the rows of the batch are
+gathered into a small table that autograd sees. The gradient of the whole table never exists. Several processes share a
+step as `exchange.py` says; a batch may be computed in parts, to save memory. Loss and gradients are those of the mean
+over the whole batch, whoever computes which part of it.
 """
 
 import math
@@ -194,9 +194,8 @@ class StudentStep:
             with torch.no_grad(), self._shared(read.ids):
                 columns = self.model.model.pool_rows(read.ids, read.lengths)
                 pooled = self.exchange.to_texts(columns, gathered.num_texts)
-            pooled.requires_grad_()
-            loss += self._backward(pooled, part)
-            gradient = torch.zeros_like(pooled) if pooled.grad is None else pooled.grad
+            part_loss, gradient = self._head_gradient(pooled, part)
+            loss += part_loss
             gradient = self.exchange.to_columns(gradient, gathered.num_texts)
             found.append((gathered.ids, gathered.lengths, gradient))
         ids, lengths, gradient = (
@@ -207,25 +206,38 @@ class StudentStep:
 
     def _gathered_step(self, parts: Sequence[StudentBatch]) -> tuple[Tensor, Iterable[RowGradient]]:
         loss = torch.zeros((), device=self._accelerator.device)
-        with self._local_table(torch.cat([part.ids for part in parts])) as (local_ids, rows, leaf):
-            for part, ids in zip(parts, local_ids.split([len(part.ids) for part in parts]), strict=True):
-                loss += self._backward(self.model.model.pool_rows(ids, part.lengths), part)
+        found = [self.exchange.gather(part.ids, part.lengths) for part in parts]
+        with self._local_table(torch.cat([each.ids for each in found])) as (local_ids, rows, leaf):
+            for part, gathered, ids in zip(
+                parts, found, local_ids.split([len(each.ids) for each in found]), strict=True
+            ):
+                columns = self.model.model.pool_rows(ids, gathered.lengths)
+                if self.exchange.is_split:
+                    pooled = self.exchange.to_texts(columns.detach(), gathered.num_texts)
+                else:  # every process needs the gradient of all rows
+                    pooled = columns.detach()[slice(*self.exchange.own_texts(gathered))]
+                part_loss, gradient = self._head_gradient(pooled, part)
+                loss += part_loss
+                if columns.requires_grad:
+                    columns.backward(self.exchange.to_columns(gradient, gathered.num_texts))
         if leaf.grad is None:
             return loss, []
         return loss, [RowGradient(rows=rows, values=leaf.grad[1:])]
 
-    def _backward(self, pooled: Tensor, part: StudentBatch) -> Tensor:
-        """Go back from what is pooled; return the loss of this process's texts times their share in the batch."""
+    def _head_gradient(self, pooled: Tensor, part: StudentBatch) -> tuple[Tensor, Tensor]:
+        """Return the loss of this process's texts times their share in the batch, and its gradient by `pooled`."""
+        pooled.requires_grad_()
         encoder = self.model.model
         scale = encoder.kept_scale(self._recipe.ngram_dropout or 0.0)
         with self._accelerator.autocast():
             bags = encoder.finish_bags(pooled, part.lengths, part.words, scale=scale)
             logits = self.model.classify(bags).float()
         if not len(logits):
-            return torch.zeros((), device=logits.device)
+            return torch.zeros((), device=logits.device), torch.zeros_like(pooled)
         loss = self.loss(logits, part) * (len(logits) / part.num_in_batch)
         loss.backward()
-        return loss.detach()
+        assert pooled.grad is not None
+        return loss.detach(), pooled.grad
 
     def _add_up(self, loss: Tensor) -> Tensor:
         """Add up loss and gradients of the head over all processes."""

@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 SHARD_ROWS = 16_384
 GROUP_ROWS = 1_024
-TEXT_SETS = ("train", "corpus", "augmented", "validation", "test")
+TEXT_SETS = ("train", "corpus", "augmented", "validation", "calibration", "test")
 _HELD_OUT_WINDOW = 65_536
 
 
@@ -41,6 +41,11 @@ def has_labels(folder: Path, text_set: str) -> bool:
 def num_texts(folder: Path, text_set: str) -> int:
     """Return the number of texts of a text set."""
     return sum(pq.read_metadata(path).num_rows for path in shards(folder, text_set))
+
+
+def calibration_set(folder: Path) -> str:
+    """Return the text set that probabilities are fitted on: that of `data.calibration`, if there is one."""
+    return "calibration" if shards(folder, "calibration") else "validation"
 
 
 def read_texts(folder: Path, text_set: str, *, progress: bool = False) -> Iterator[str]:
@@ -101,8 +106,9 @@ def write_text_sets(
     if train is not None:
         counts["train"] = _write_shards([train], folder, "train")
     counts["corpus"] = _write_shards(corpus, folder, "corpus")
-    if data.test is not None:
-        counts["test"] = _write_shards(_encoded(data.test, space, progress=progress, name="test"), folder, "test")
+    for name, source in (("calibration", data.calibration), ("test", data.test)):
+        if source is not None:
+            counts[name] = _write_shards(_encoded(source, space, progress=progress, name=name), folder, name)
     if counts["train"] + counts["corpus"] == 0:
         raise ValueError("the recipe's data.train and data.corpus hold no texts; name at least one source with texts")
     if counts["validation"] == 0:

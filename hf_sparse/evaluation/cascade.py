@@ -1,7 +1,8 @@
 """The command `hf-sparse cascade`: how good a student is that may ask its teacher, and how sure it must be not to.
 
-Thresholds are chosen on validation texts and applied to others as they are. Two rules are compared: the teacher
-decides what is handed over, or both do, by the average of their log-probabilities, each divided by its temperature.
+Thresholds are chosen on validation texts (those of `data.calibration` where a run has them) and applied to others as
+they are. Two rules are compared: the teacher decides what is handed over, or both do, by the average of their
+log-probabilities, each divided by its temperature.
 """
 
 import json
@@ -15,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hf_sparse.distillation.recipe_data import TextSet
+from hf_sparse.distillation.texts import calibration_set
 from hf_sparse.evaluation.calibration import fit_temperature
 from hf_sparse.evaluation.hand_over import Answers, as_columns, choose, curve, hand_over, score_labels, thresholds
 from hf_sparse.evaluation.labelled_texts import LabelledTexts, Student, run_problem
@@ -241,7 +243,7 @@ def _of_run(run: Path) -> _Material:
     return _Material(
         student=student,
         test=student.read_run(run, "test"),
-        validation=student.read_run(run, "validation"),
+        validation=student.read_run(run, calibration_set(run / "texts")),
         seconds=speeds and {name: 1 / speeds[name] for name in ("student", "teacher")},
     )
 

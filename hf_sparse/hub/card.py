@@ -96,7 +96,8 @@ def render_card(
         placeholder=PLACEHOLDER,
         last=compression["steps"][-1] if compression else None,
         pairs=report["sentence_pairs"] if "sentence_pairs" in report else _has_pairs(report),
-        pooling=report["recipe"].get("student", {}).get("pooling", "mean"),
+        # In reports of earlier versions only the recipe said it.
+        pooling=report.get("pooling") or report["recipe"].get("student", {}).get("pooling", "mean"),
         teacher_name=None if teacher is None else teacher["base_model"] or Path(teacher["model"]).name,
     )
     metadata = card_metadata(report, is_compressed=compression is not None)
@@ -115,10 +116,8 @@ def _described(folder: Path) -> dict[str, Any]:
         "labels": [names[key] for key in sorted(names, key=int)],
         "sentence_pairs": config["sentence_pairs"],
         "num_ngrams": config["vocab_size"] - 1,
-        "recipe": {
-            "vocabulary": {"max_n": NgramVocabulary.load(folder).max_n},
-            "student": {"pooling": config["pooling"]},
-        },
+        "pooling": config["pooling"],
+        "recipe": {"vocabulary": {"max_n": NgramVocabulary.load(folder).max_n}},
     }
 
 

@@ -108,7 +108,7 @@ def _best_baseline(baselines: Mapping[str, Any]) -> str:
 def _ece(calibrations: Sequence[Mapping[str, Any]]) -> str:
     """Return the expected calibration error before and after the temperature, by the test texts."""
     before, after = (
-        statistics.mean(found.get("test", found["validation"])[f"ece_{when}"] for found in calibrations)
+        statistics.mean(found["test" if "test" in found else "validation"][f"ece_{when}"] for found in calibrations)
         for when in ("before", "after")
     )
     return f"{before:.3f} → {after:.3f}"

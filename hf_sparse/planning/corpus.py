@@ -37,6 +37,7 @@ class CorpusSize:
         corpus: Number of texts of C.
         augmented: Number of texts that are made of those of D_train and C, counted as if they were as long.
         validation: Number of texts on which checkpoints are scored.
+        calibration: Number of texts that temperature and thresholds are fitted on, if not on those of validation.
         test: Number of texts that only the report sees.
         characters: Mean of a text.
         words: Mean of a text.
@@ -47,6 +48,7 @@ class CorpusSize:
     corpus: int
     augmented: int
     validation: int
+    calibration: int
     test: int
     characters: float
     words: float
@@ -55,7 +57,7 @@ class CorpusSize:
     @property
     def num_texts(self) -> int:
         """All texts, each of which is labelled."""
-        return self.train + self.corpus + self.augmented + self.validation + self.test
+        return self.train + self.corpus + self.augmented + self.validation + self.calibration + self.test
 
 
 def measure_corpus(recipe: Recipe, *, num_texts: int | None = None, words_per_text: float | None = None) -> CorpusSize:
@@ -83,6 +85,7 @@ def measure_corpus(recipe: Recipe, *, num_texts: int | None = None, words_per_te
     else:
         validation = min(validation, corpus // 5)
         corpus -= validation
+    calibration = _count(data.calibration, "data.calibration") if data.calibration is not None else 0
     test = _count(data.test, "data.test") if data.test is not None else 0
     sources = list(data.text_sets().values())
     characters, words = _lengths(sources) if words_per_text is None else (5.0 * words_per_text, words_per_text)
@@ -93,6 +96,7 @@ def measure_corpus(recipe: Recipe, *, num_texts: int | None = None, words_per_te
         corpus=corpus,
         augmented=augmented,
         validation=validation,
+        calibration=calibration,
         test=test,
         characters=characters,
         words=words,

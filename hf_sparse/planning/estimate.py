@@ -79,12 +79,12 @@ class Shape:
             ValueError: The processes cannot hold this table.
         """
         student = recipe.student
-        linear = student.pooling in ("mean", "sum")
-        mode = table_mode(student.embedding_size, processes, linear=linear, wanted=recipe.table)
+        by_column = student.pooling != "attentive"
+        mode = table_mode(student.embedding_size, processes, by_column=by_column, wanted=recipe.table)
         is_split = mode == "split" and processes > 1
         widest = max(stop - start for start, stop in column_ranges(student.embedding_size, processes))
         hidden = [student.embedding_size] if student.hidden_sizes is None else student.hidden_sizes
-        is_of_pairs = any(source.text_pair_column is not None for source in recipe.data.text_sets().values())
+        is_of_pairs = _are_pairs(recipe)
         features = NUM_FEATURES[student.pair_bags] if is_of_pairs else 1
         widths = [features * student.embedding_size, *hidden, num_labels]
         aligned = student.columns_to_align if is_of_pairs else 0
@@ -126,8 +126,13 @@ def batch_of(recipe: Recipe, training: TrainingRecipe, corpus: CorpusSize) -> Ba
     per_text = words * ngrams_per_word(recipe.vocabulary.num_ngrams, recipe.vocabulary.max_n)
     if training.max_length is not None:
         per_text = min(per_text, training.max_length)
-    ngrams = training.batch_size * per_text * (1 - (training.ngram_dropout or 0.0))
+    pooling = recipe.student.pooling_of(per_text, are_pairs=_are_pairs(recipe))
+    ngrams = training.batch_size * per_text * (1 - training.dropout_of(pooling))
     return Batch(ngrams=ngrams, rows=distinct_rows(ngrams, recipe.vocabulary.num_ngrams))
+
+
+def _are_pairs(recipe: Recipe) -> bool:
+    return any(source.text_pair_column is not None for source in recipe.data.text_sets().values())
 
 
 def received_bytes(shape: Shape, batch: Batch, *, batch_size: int, optimizer: str) -> float:

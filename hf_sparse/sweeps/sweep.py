@@ -83,6 +83,7 @@ def sweep(
     if folds is not None and folds < 2:
         raise ValueError(f"folds is {folds}, but must be at least 2, or null for the recipe's validation texts")
     changes = [_as_override(change) for change in overrides or []]
+    changes += ["--data.calibration", "null"]  # nothing is calibrated
     if folds is not None:
         changes += ["--data.validation", "null", "--data.test", "null", "--data.num_folds", str(folds)]
     varied = [study_of(each) for each in vary or []]
@@ -275,7 +276,7 @@ def _as_override(change: str) -> str:
 
 def _check_keys(keys: list[str]) -> None:
     for key in keys:
-        if key in _SET_BY_SWEEP or key.startswith(("data.validation", "data.test")):
+        if key in _SET_BY_SWEEP or key.startswith(("data.validation", "data.calibration", "data.test")):
             raise ValueError(
                 f"vary has {key!r}, by which settings would not be scored on the same texts with the same seeds; vary "
                 "another key, or name texts and seeds in the recipe, overrides, seeds or folds"

@@ -22,7 +22,7 @@ def train(folder: Path, case: dict[str, Any], accelerator: Accelerator) -> dict[
     settings, shape = dict(case["recipe"]), case["student"]
     width = shape.get("embedding_size", 6)
     world = accelerator.num_processes
-    mode = table_mode(width, world, linear=True, wanted=case["mode"])
+    mode = table_mode(width, world, by_column=True, wanted=case["mode"])
     exchange = Exchange(width, mode=mode, rank=accelerator.process_index, num_processes=world)
     stop_after = case.get("stop_after")
     model = make_model(columns=exchange.columns if exchange.is_split else None, **shape)

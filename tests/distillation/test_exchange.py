@@ -74,9 +74,12 @@ SHAPES: dict[str, dict[str, Any]] = {
     "adam": {"optimizer": "lazy_adam", "lr": 0.02, "block_rows": 23},
     "five": {"embedding_size": 5},
     "subwords": {"subwords": True, "averages": True, "block_rows": 17},
+    "maximum": {"pooling": "max", "block_rows": 17},
+    "maximum of adam": {"pooling": "max", "subwords": True, "optimizer": "lazy_adam", "lr": 0.02},
     "pairs": PAIR_SHAPES["overlap"],
     "aligned": {"subwords": True, **PAIR_SHAPES["aligned"]},
     "aligned sums": {"pooling": "sum", **PAIR_SHAPES["aligned"]},
+    "aligned maxima": {"pooling": "max", "subwords": True, **PAIR_SHAPES["aligned"]},
     "subwords of adam": {"subwords": True, "optimizer": "lazy_adam", "lr": 0.02, "pooling": "sum"},
 }
 
@@ -87,6 +90,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Found]:
     folder = tmp_path_factory.mktemp("alone")
     cases = {name: case(**shape) for name, shape in SHAPES.items()}
     cases |= {"parts": case(accumulation_steps=2), "single": case(batch_size=1, epochs=1)}
+    cases |= {"parts of maxima": case(accumulation_steps=2, pooling="max", block_rows=17)}
     return folder, run(folder, cases, num_processes=1)
 
 
@@ -98,6 +102,7 @@ def test_processes_train_as_one_does(alone: tuple[Path, Found], tmp_path: Path, 
         f"{mode}-{name}": case(mode, **shape) for mode in ("split", "replicated") for name, shape in SHAPES.items()
     }
     cases |= {"split-parts": case(accumulation_steps=2), "split-single": case(batch_size=1, epochs=1)}
+    cases |= {"replicated-parts of maxima": case("replicated", accumulation_steps=2, pooling="max", block_rows=17)}
     found = run(tmp_path, cases, num_processes=num_processes)
     for name in cases:
         reference = name.partition("-")[2]
@@ -111,6 +116,7 @@ def test_processes_train_as_one_does(alone: tuple[Path, Found], tmp_path: Path, 
 
 def test_parts_of_a_batch_give_the_same_training(alone: tuple[Path, Found]) -> None:
     assert_equal(alone[1]["parts"], alone[1]["mean"])
+    assert_equal(alone[1]["parts of maxima"], alone[1]["maximum"])
 
 
 def test_training_goes_on_with_another_number_of_processes(tmp_path: Path) -> None:
@@ -155,15 +161,15 @@ def test_columns_are_shared_out(width: int, num_processes: int) -> None:
 
 
 def test_how_a_table_is_held() -> None:
-    assert table_mode(16, 2, linear=True) == "split"
-    assert table_mode(15, 2, linear=True) == "replicated"
-    assert table_mode(15, 2, linear=True, wanted="split") == "split"
-    assert table_mode(1000, 2, linear=True, wanted="replicated") == "replicated"
-    assert table_mode(64, 1, linear=False) == "split"
-    with pytest.raises(ValueError, match="max and attentive pooling train on one"):
-        table_mode(64, 2, linear=False)
+    assert table_mode(16, 2, by_column=True) == "split"
+    assert table_mode(15, 2, by_column=True) == "replicated"
+    assert table_mode(15, 2, by_column=True, wanted="split") == "split"
+    assert table_mode(1000, 2, by_column=True, wanted="replicated") == "replicated"
+    assert table_mode(64, 1, by_column=False) == "split"
+    with pytest.raises(ValueError, match="attentive pooling trains on one"):
+        table_mode(64, 2, by_column=False)
     with pytest.raises(ValueError, match="3 columns, too few to split"):
-        table_mode(3, 4, linear=True, wanted="split")
+        table_mode(3, 4, by_column=True, wanted="split")
 
 
 def test_one_process_sends_and_copies_nothing() -> None:

@@ -61,14 +61,21 @@ def test_numbers_outside_are_named(section: type, name: str, values: tuple[Any, 
         assert str(value) in str(raised.value)
 
 
-@pytest.mark.parametrize(("pooling", "distilled"), [("max", 0.0), ("mean", 0.1), ("attentive", 0.1)])
+@pytest.mark.parametrize(("pooling", "distilled"), [("max", 0.0), ("mean", 0.1), ("attentive", 0.1), ("auto", None)])
 def test_ngram_dropout_follows_the_pooling(pooling: Any, distilled: float) -> None:
-    """Unless it is given."""
+    """Unless it is given; if the texts decide how to pool, then also about the dropout."""
     recipe = make_recipe(student=StudentRecipe(pooling=pooling))
     assert recipe.distil.ngram_dropout == distilled
     assert recipe.fine_tune.ngram_dropout == recipe.from_scratch.ngram_dropout == 0.1
     given = DistilRecipe(ngram_dropout=0.2)
     assert make_recipe(student=StudentRecipe(pooling=pooling), distil=given).distil.ngram_dropout == 0.2
+
+
+def test_short_texts_are_pooled_by_their_maximum() -> None:
+    shape = StudentRecipe()
+    assert [shape.pooling_of(number, are_pairs=False) for number in (0.0, 100.0, 100.5)] == ["max", "max", "mean"]
+    assert shape.pooling_of(10.0, are_pairs=True) == "mean"
+    assert StudentRecipe(pooling="sum").pooling_of(10.0, are_pairs=False) == "sum"
 
 
 @pytest.mark.parametrize(
@@ -169,6 +176,15 @@ def test_baselines_where_they_cannot_be(found: str) -> None:
     with pytest.raises(ValueError, match=rf"the task is a {found}, .* set baselines\.names: \[\]"):
         make_recipe(baselines=baselines, data={"problem_type": found})
     make_recipe(baselines=baselines, data={"problem_type": "single_label_classification"})
+
+
+def test_texts_for_calibration_that_calibrate_nothing() -> None:
+    with pytest.raises(ValueError, match=r"data\.calibration has no label_column, .* set data\.calibration: null"):
+        make_recipe(data={"calibration": TextSet(path="texts.csv")})
+    labelled = TextSet(path="texts.csv", label_column="label")
+    with pytest.raises(ValueError, match=r"the task is a regression, .* set data\.calibration: null"):
+        make_recipe(data={"calibration": labelled, "problem_type": "regression"})
+    make_recipe(data={"calibration": labelled, "problem_type": "multi_label_classification"})
 
 
 @pytest.mark.parametrize(("label", "found"), [(["a", "b"], "multi_label_classification"), (0.5, "regression")])

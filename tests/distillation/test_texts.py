@@ -71,12 +71,15 @@ def test_texts_that_are_null_are_counted(tmp_path: Path, caplog: pytest.LogCaptu
 def test_every_text_is_in_one_set(tmp_path: Path) -> None:
     train = source(tmp_path, "train", 50, label_column="label")
     corpus = [source(tmp_path, "first", 40), source(tmp_path, "second", 7)]
-    test = source(tmp_path, "test", 5, label_column="label")
-    counts = write(tmp_path, train=train, corpus=corpus, test=test, validation_size=8)
-    assert counts == {"train": 42, "corpus": 47, "augmented": 0, "validation": 8, "test": 5}
+    more = {
+        name: source(tmp_path, name, count, label_column="label") for name, count in (("calibration", 6), ("test", 5))
+    }
+    counts = write(tmp_path, train=train, corpus=corpus, validation_size=8, **more)
+    assert counts == {"train": 42, "corpus": 47, "augmented": 0, "validation": 8, "calibration": 6, "test": 5}
     folder = tmp_path / "texts"
     found = {name: list(read_texts(folder, name)) for name in counts}
     assert sorted(found["train"] + found["validation"]) == sorted(f"train {i}" for i in range(50))
+    assert [found[name] for name in more] == [[f"{name} {i}" for i in range(counts[name])] for name in more]
     assert found["corpus"] == [f"first {i}" for i in range(40)] + [f"second {i}" for i in range(7)]
     assert [pq.read_metadata(path).num_rows for path in shards(folder, "corpus")] == [16, 16, 15]
     for path in shards(folder, "train"):
@@ -92,7 +95,7 @@ def test_validation_from_the_corpus_or_a_source_of_its_own(tmp_path: Path) -> No
     assert sorted(both) == sorted(f"corpus {i}" for i in range(60))
     named = source(tmp_path, "validation", 9)
     counts = write(tmp_path, corpus=corpus, validation=named)
-    assert counts == {"train": 0, "corpus": 60, "augmented": 0, "validation": 9, "test": 0}
+    assert counts == {"train": 0, "corpus": 60, "augmented": 0, "validation": 9, "calibration": 0, "test": 0}
     assert len(shards(tmp_path / "texts", "validation")) == 1
 
 

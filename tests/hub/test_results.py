@@ -85,8 +85,9 @@ def test_report_is_of_the_recipe_beside_it(path: Path) -> None:
     # A report of a version without a key was made without what it turns on.
     for section, key in newer:
         assert used[section].get(key, False) == recipe.get(section, {}).get(key, True), (section, key)
-    dropout = 0.0 if used["student"]["pooling"] == "max" else 0.1
+    dropout = {"max": 0.0, "auto": None}.get(used["student"]["pooling"], 0.1)
     assert used["distil"]["ngram_dropout"] == recipe.get("distil", {}).get("ngram_dropout", dropout)
     wanted = recipe["data"].get("augmentation", {})
     made = wanted.get("crossed", 0) + wanted.get("fragments", 0)
     assert report["num_texts"].get("augmented", 0) == made or not wanted
+    assert (report["num_texts"].get("calibration", 0) > 0) == ("calibration" in recipe["data"])

@@ -15,10 +15,13 @@ import torch
 import yaml
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
+from hf_sparse.distillation.recipe_data import TextSet
+from hf_sparse.evaluation.calibration import calibrate
 from hf_sparse.evaluation.cascade import cascade
+from hf_sparse.evaluation.labelled_texts import Student
 from tests.recipes.conftest import Ended, Launcher, recipe, write_recipe
 from tests.recipes.kill_driver import ROOT, SCRIPT
-from tests.tiny_task import NAMES, make_teacher
+from tests.tiny_task import NAMES, make_rows, make_teacher, write_rows
 
 # Those of the benchmark are not read by this script; `tests/benchmark/test_recipes.py` has them.
 RECIPES = sorted(path for path in ROOT.glob("recipes/*/*.yaml") if path.parent.name != "benchmark")
@@ -37,7 +40,14 @@ def run(launch: Launcher, task: Path, folder: Path, **overrides: Any) -> dict[st
 
 def test_distils_a_classifier(launch: Launcher, task: Path, tmp_path: Path) -> None:
     report = run(launch, task, tmp_path, evaluate__speed_seconds=0.05, distil__epochs=6, from_scratch__epochs=2)
-    assert report["num_texts"] == {"train": 96, "corpus": 70, "augmented": 0, "validation": 24, "test": 40}
+    assert report["num_texts"] == {
+        "train": 96,
+        "corpus": 70,
+        "augmented": 0,
+        "validation": 24,
+        "calibration": 0,
+        "test": 40,
+    }
     teacher, student = report["teacher"], report["student"]
     assert report["retention"] == student["accuracy"] / teacher["accuracy"]
     assert 0 <= report["agreement"] <= 1
@@ -81,6 +91,41 @@ def test_distils_a_classifier(launch: Launcher, task: Path, tmp_path: Path) -> N
     assert (tmp_path / "run" / "cascade.png").is_file()
 
 
+def test_temperature_and_thresholds_are_fitted_on_texts_of_their_own(
+    launch: Launcher, task: Path, tmp_path: Path
+) -> None:
+    """They change nothing but that: the student's weights are those of a run without them."""
+    settings = {"teacher": {"model": str(task / "encoder"), "fine_tune": "head", "epochs": 1}, "fine_tune__epochs": 2}
+    weights, stamps = [], []
+    for number in (0, 30, 31):
+        # With labels by chance, so that the temperature cannot be that of the validation texts.
+        rows = make_rows(number, seed=4)
+        path = write_rows(
+            tmp_path / "calibration.jsonl", [row | {"label": NAMES[i % 3]} for i, row in enumerate(rows)]
+        )
+        named = {"path": str(path), "label_column": "label"} if number else None
+        report = run(launch, task, tmp_path, data__calibration=named, **settings)
+        assert report["num_texts"]["calibration"] == number
+        folder = tmp_path / "run"
+        weights.append((folder / "student" / "model.safetensors").read_bytes())
+        stamps.append([(folder / stage / "stage.json").stat().st_mtime_ns for stage in ("teacher", "vocabulary")])
+        cascaded = cascade(str(folder))
+        assert cascaded["num_validation_texts"] == (number or 24)
+        if number:
+            student = Student(folder / "student")
+            texts = student.read(TextSet(**named))
+            expected = calibrate(student.logits(texts.texts), texts.labels, problem_type="single_label_classification")
+            found = report["calibration"]
+            assert found["temperature"] == cascaded["student_temperature"]
+            assert found["temperature"] == pytest.approx(expected.temperature, rel=1e-4)
+            assert found["fitted_on"] == "the texts of data.calibration"
+            sizes = {name: found[name]["num_texts"] for name in ("validation", "calibration", "test")}
+            assert sizes == {"validation": 24, "calibration": number, "test": 40}
+            assert "the texts of data.calibration" in (folder / "student" / "README.md").read_text(encoding="utf-8")
+    assert weights[0] == weights[1] == weights[2]
+    assert stamps[0] == stamps[1] == stamps[2]
+
+
 @pytest.mark.parametrize("trained", ["head", "all"])
 def test_fine_tunes_an_encoder(trained: str, launch: Launcher, task: Path, tmp_path: Path) -> None:
     settings = {"model": str(task / "encoder"), "fine_tune": trained, "epochs": 10, "batch_size": 16, "lr": 0.01}
@@ -110,6 +155,7 @@ def test_distils_pairs(launch: Launcher, task: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run" / "student"
     classify = pipeline("text-classification", model=str(folder), trust_remote_code=True)
     assert classify({"text": "the goal", "text_pair": "the song"})["label"] in NAMES
+    assert report["pooling"] == "mean"
     assert report["agreement"] > 0
 
 
@@ -216,10 +262,32 @@ def test_privacy_setting_never_reads_training_texts(launch: Launcher, task: Path
     assert json.loads(lines[-1])["step"] == 2 * -(-70 // 16)  # the batches of the corpus alone
 
 
-@pytest.mark.parametrize("pooling", ["max", "attentive", "sum"])
-def test_distils_with_other_pooling(pooling: str, launch: Launcher, task: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("pooling", ["max", "mean", "attentive", "sum"])
+def test_distils_with_any_pooling(pooling: str, launch: Launcher, task: Path, tmp_path: Path) -> None:
     report = run(launch, task, tmp_path, student__pooling=pooling, distil__lr=0.02, fine_tune__epochs=0)
-    assert report["recipe"]["student"]["pooling"] == pooling
+    assert report["pooling"] == report["recipe"]["student"]["pooling"] == pooling
+
+
+@pytest.mark.parametrize(
+    ("times", "pooling", "word", "dropout"), [(1, "max", "maximum", 0.0), (20, "mean", "mean", 0.1)]
+)
+def test_the_texts_say_how_they_are_pooled(
+    times: int, pooling: str, word: str, dropout: float, launch: Launcher, task: Path, tmp_path: Path
+) -> None:
+    sources = {}
+    for name in ("train", "corpus", "test"):
+        rows = [json.loads(line) for line in (task / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()]
+        longer = [row | {"text": " ".join([row["text"]] * times)} for row in rows]
+        sources[name] = {"path": str(write_rows(tmp_path / f"{name}.jsonl", longer)), "label_column": "label"}
+    del sources["corpus"]["label_column"]
+    overrides = {f"data__{name}": [source] if name == "corpus" else source for name, source in sources.items()}
+    report = run(launch, task, tmp_path, fine_tune__epochs=0, **overrides)
+    assert report["recipe"]["student"]["pooling"] == "auto"
+    assert report["pooling"] == pooling
+    folder = tmp_path / "run" / "student"
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    assert (config["pooling"], config["ngram_dropout"]) == (pooling, dropout)
+    assert f"takes their {word}" in (folder / "README.md").read_text(encoding="utf-8")
 
 
 def test_given_logits_need_no_teacher_run(launch: Launcher, task: Path, tmp_path: Path) -> None:

@@ -205,6 +205,7 @@ def test_part_of_the_corpus(task: Path, tmp_path: Path) -> None:
         ({"vary": ["distil.lr=[0.1, 0.2]"], "seeds": 0}, "seeds is 0, but must be at least 1"),
         ({"vary": ["student.seed=[0, 5]"]}, "vary has 'student.seed', by which settings would not be scored"),
         ({"vary": ["data.validation_size=[12, 24]"]}, "vary has 'data.validation_size'"),
+        ({"vary": ["data.calibration.limit=[12, 24]"]}, "vary has 'data.calibration.limit'"),
         ({"vary": ["distil.lr=[0.1, 0.2]", "distil.lr=[0.3, 0.4]"]}, "vary has 'distil.lr' twice"),
         ({"vary": ["distil.lr=[0.1, 0.2]"], "folds": 1}, "folds is 1, but must be at least 2"),
         ({"study": ["depth"], "overrides": ["distil.lr"]}, "overrides has 'distil.lr', but must have KEY=VALUE"),
