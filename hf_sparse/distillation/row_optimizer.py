@@ -9,7 +9,6 @@ CPU row-wise Adagrad is one compiled loop over the rows (`row_kernel.py`).
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, TypeVar
@@ -18,7 +17,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from hf_sparse.distillation.row_kernel import SQUARES, UPDATE, Incidence, adagrad_rows, as_array
+from hf_sparse.distillation.row_kernel import (
+    SQUARES,
+    UPDATE,
+    Incidence,
+    Threads,
+    adagrad_rows,
+    as_array,
+    winning_values,
+)
 
 TensorKind = TypeVar("TensorKind", bound=Tensor)
 
@@ -70,32 +77,65 @@ def pooled_row_gradients(
 class PooledGradient:
     """The gradient of the pooled vectors of a batch, from which that of the rows follows.
 
+    Pooling is by mean, by sum or, with `winners`, by maximum.
+
     Attributes:
         ids: (N,) rows of the table.
         lengths: (B,) n-grams of each text.
         gradient: (B, D).
         mean: Whether a text's vector is the mean of its rows, or their sum.
+        winners: (B, D) which row each column of a text's vector is from, of those in `ids` or others; -1: of none.
     """
 
     ids: Tensor
     lengths: Tensor
     gradient: Tensor
-    mean: bool
+    mean: bool = False
+    winners: Tensor | None = None
 
     def __iter__(self) -> Iterator[RowGradient]:
+        if self.winners is not None:
+            return self._of_winners()
         return pooled_row_gradients(self.ids, self.lengths, self.gradient, mean=self.mean)
+
+    def _of_winners(self) -> Iterator[RowGradient]:
+        if self.ids.numel():
+            incidence = self.incidence()
+            values = winning_values(incidence, as_array(self.gradient.float()))
+            yield RowGradient(rows=torch.from_numpy(incidence.rows), values=torch.from_numpy(values))
+
+    @classmethod
+    def join(cls, parts: "Sequence[PooledGradient]") -> "PooledGradient":
+        """Return that of a batch, given those of its parts, which are pooled alike."""
+        if len(parts) == 1:
+            return parts[0]
+        winners = [part.winners for part in parts if part.winners is not None]
+        return cls(
+            ids=torch.cat([part.ids for part in parts]),
+            lengths=torch.cat([part.lengths for part in parts]),
+            gradient=torch.cat([part.gradient for part in parts]),
+            mean=parts[0].mean,
+            winners=torch.cat(winners) if winners else None,
+        )
 
     def incidence(self) -> Incidence:
         """Return in which texts each row occurs."""
         texts = torch.repeat_interleave(torch.arange(len(self.lengths), dtype=torch.int32), self.lengths)
         sorted_ids, order = torch.sort(self.ids, stable=True)
         texts = texts[order]
+        if self.winners is not None:
+            is_new = (sorted_ids.diff(prepend=sorted_ids[:1] - 1) != 0) | (texts.diff(prepend=texts[:1]) != 0)
+            sorted_ids, texts = sorted_ids[is_new], texts[is_new]
         weights = 1.0 / self.lengths.clamp(min=1) if self.mean else torch.ones(len(self.lengths))
         rows, counts = torch.unique_consecutive(sorted_ids, return_counts=True)
         ends = torch.zeros(len(rows) + 1, dtype=torch.int64)
         torch.cumsum(counts, 0, out=ends[1:])
         return Incidence(
-            rows=as_array(rows), ends=as_array(ends), texts=as_array(texts), weights=as_array(weights.float()[texts])
+            rows=as_array(rows),
+            ends=as_array(ends),
+            texts=as_array(texts),
+            weights=as_array(weights.float()[texts]),
+            winners=None if self.winners is None else as_array(self.winners),
         )
 
 
@@ -192,7 +232,7 @@ class RowwiseAdagrad(RowOptimizer):
         self._eps = eps
         self._add_up = add_up
         self._width = width
-        self._threads: tuple[int, ThreadPoolExecutor] | None = None
+        self._threads = Threads()
         super().__init__(blocks, lr=lr)
 
     def _create_state(self, block: torch.nn.Parameter) -> None:
@@ -215,15 +255,11 @@ class RowwiseAdagrad(RowOptimizer):
             return False
         if not gradient.ids.numel():
             return True
-        num_threads = torch.get_num_threads()
-        if self._threads is None or self._threads[0] != num_threads:
-            self._threads = num_threads, ThreadPoolExecutor(num_threads, "hf-sparse-rows")
         incidence = gradient.incidence()
         squares = torch.empty(len(incidence.rows))
         pooled = as_array(gradient.gradient.float().contiguous())
 
         def take(what: int) -> None:
-            assert self._threads is not None
             adagrad_rows(
                 [as_array(block) for block in blocks],
                 [as_array(self.state[block]["square_sum"]) for block in blocks],
@@ -234,8 +270,8 @@ class RowwiseAdagrad(RowOptimizer):
                 width=self._width or blocks[0].shape[1],
                 lr=lr,
                 eps=self._eps,
-                threads=self._threads[1],
-                num_threads=num_threads,
+                threads=self._threads,
+                num_threads=torch.get_num_threads(),
             )
 
         if self._add_up is None:

@@ -1,10 +1,10 @@
 """One step of a student's training: rows by a row optimiser, everything else by AdamW.
 
-A step pools, runs the head on the pooled vectors as a leaf, and goes on with their gradient. For linear pooling (mean,
-sum) the row optimiser knows what follows for the rows. For max and attentive pooling the rows of the batch are
-gathered into a small table that autograd sees. The gradient of the whole table never exists. Several processes share a
-step as `exchange.py` says; a batch may be computed in parts, to save memory. Loss and gradients are those of the mean
-over the whole batch, whoever computes which part of it.
+A step pools, runs the head on the pooled vectors as a leaf, and goes on with their gradient. Where pooling is linear
+(mean, sum), or by maximum on the CPU, the row optimiser knows what follows for the rows. For attentive pooling, and
+for maxima elsewhere, the rows of the batch are gathered into a small table that autograd sees. The gradient of the
+whole table never exists. Several processes share a step as `exchange.py` says; a batch may be computed in parts, to
+save memory. Loss and gradients are those of the mean over the whole batch, whoever computes which part of it.
 """
 
 import math
@@ -17,10 +17,11 @@ from torch import Tensor, nn
 
 from hf_sparse.distillation.batches import StudentBatch
 from hf_sparse.distillation.checkpoint import Checkpoint, optimizer_tensors, restore_optimizer
-from hf_sparse.distillation.exchange import Exchange
+from hf_sparse.distillation.exchange import Exchange, Gathered
 from hf_sparse.distillation.losses import mixed_loss
 from hf_sparse.distillation.recipe import TrainingRecipe
 from hf_sparse.distillation.recipe_data import ProblemType
+from hf_sparse.distillation.row_kernel import Threads, as_array, maximum_rows
 from hf_sparse.distillation.row_optimizer import (
     LazyAdam,
     PooledGradient,
@@ -67,6 +68,7 @@ class StudentStep:
         self._table = model.model.table
         self._table.requires_grad_(False)
         self._pooling = model.config.pooling
+        self._threads = Threads()
         width = model.config.embedding_size
         self._rows = _row_optimizer(recipe, list(self._table.blocks), exchange, width=width)
         self._subwords: SubwordRows | None = None
@@ -83,10 +85,10 @@ class StudentStep:
         """Return the vectors of this process's texts, or sides of pairs; every process calls it."""
         encoder = self.model.model
         if not self.exchange.is_split:
-            pooled = encoder.pool_rows(batch.ids, batch.lengths)
+            pooled, _ = self._pool(batch.ids, batch.lengths)
         else:
             gathered = self.exchange.gather(batch.ids, batch.lengths)
-            columns = encoder.pool_rows(gathered.ids, gathered.lengths)
+            columns, _ = self._pool(gathered.ids, gathered.lengths)
             pooled = self.exchange.to_texts(columns, gathered.num_texts)
         finished: Tensor = encoder.finish_bags(pooled, batch.lengths, batch.words)
         return finished
@@ -113,8 +115,8 @@ class StudentStep:
         self._head.param_groups[0]["lr"] = self._recipe.head_lr * lr_scale
         self.model.train()
         self._head.zero_grad(set_to_none=True)
-        linear = self._pooling in ("mean", "sum")
-        loss, gradients = self._linear_step(parts) if linear else self._gathered_step(parts)
+        pooled = self._pooling in ("mean", "sum") or self._has_kernel
+        loss, gradients = self._pooled_step(parts) if pooled else self._gathered_step(parts)
         loss = self._add_up(loss)
         if not math.isfinite(loss):
             raise FloatingPointError(str(float(loss)))
@@ -185,24 +187,56 @@ class StudentStep:
             return {"rows": self._rows}
         return {"rows": self._rows, "parts": self._parts}
 
-    def _linear_step(self, parts: Sequence[StudentBatch]) -> tuple[Tensor, Iterable[RowGradient]]:
+    @property
+    def _has_kernel(self) -> bool:
+        """Whether a compiled loop finds the maxima, and whose they are."""
+        blocks = self._table.blocks
+        return self._pooling == "max" and all(
+            block.device.type == "cpu" and block.dtype == torch.float32 for block in blocks
+        )
+
+    def _pool(self, ids: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return the vectors of texts and, where they are maxima that a loop has found, the row of each column."""
+        if not self._has_kernel:
+            return self.model.model.pool_rows(ids, lengths), None
+        blocks = [as_array(block) for block in self._table.blocks]
+        number = torch.get_num_threads()
+        best, winners = maximum_rows(
+            blocks, as_array(ids), as_array(lengths), threads=self._threads, num_threads=number
+        )
+        return torch.from_numpy(best), torch.from_numpy(winners)
+
+    def _own(self, columns: Tensor, gathered: Gathered) -> Tensor:
+        """Return whole vectors of this process's texts, given its columns of those of all texts."""
+        if self.exchange.is_split:
+            return self.exchange.to_texts(columns, gathered.num_texts)
+        first, stop = self.exchange.own_texts(gathered)
+        return columns[first:stop]
+
+    def _pooled_step(self, parts: Sequence[StudentBatch]) -> tuple[Tensor, Iterable[RowGradient]]:
         loss = torch.zeros((), device=self._accelerator.device)
-        found: list[tuple[Tensor, Tensor, Tensor]] = []
+        found: list[PooledGradient] = []
         for part in parts:
             gathered = self.exchange.gather(part.ids, part.lengths)
-            read = gathered if self.exchange.is_split else part
+            # Of maxima, all processes must know whose they are.
+            all_texts = self.exchange.is_split or self._has_kernel
+            read = gathered if all_texts else part
             with torch.no_grad(), self._shared(read.ids):
-                columns = self.model.model.pool_rows(read.ids, read.lengths)
-                pooled = self.exchange.to_texts(columns, gathered.num_texts)
+                columns, winners = self._pool(read.ids, read.lengths)
+                pooled = self._own(columns, gathered) if all_texts else columns
             part_loss, gradient = self._head_gradient(pooled, part)
             loss += part_loss
             gradient = self.exchange.to_columns(gradient, gathered.num_texts)
-            found.append((gathered.ids, gathered.lengths, gradient))
-        ids, lengths, gradient = (
-            found[0] if len(found) == 1 else (torch.cat(each) for each in zip(*found, strict=True))
-        )
-        mean = self._pooling == "mean"
-        return loss, PooledGradient(ids=ids, lengths=lengths, gradient=gradient, mean=mean)
+            found.append(
+                PooledGradient(
+                    ids=gathered.ids,
+                    lengths=gathered.lengths,
+                    gradient=gradient,
+                    mean=self._pooling == "mean",
+                    winners=winners,
+                )
+            )
+        return loss, PooledGradient.join(found)
 
     def _gathered_step(self, parts: Sequence[StudentBatch]) -> tuple[Tensor, Iterable[RowGradient]]:
         loss = torch.zeros((), device=self._accelerator.device)
@@ -212,11 +246,7 @@ class StudentStep:
                 parts, found, local_ids.split([len(each.ids) for each in found]), strict=True
             ):
                 columns = self.model.model.pool_rows(ids, gathered.lengths)
-                if self.exchange.is_split:
-                    pooled = self.exchange.to_texts(columns.detach(), gathered.num_texts)
-                else:  # every process needs the gradient of all rows
-                    pooled = columns.detach()[slice(*self.exchange.own_texts(gathered))]
-                part_loss, gradient = self._head_gradient(pooled, part)
+                part_loss, gradient = self._head_gradient(self._own(columns.detach(), gathered), part)
                 loss += part_loss
                 if columns.requires_grad:
                     columns.backward(self.exchange.to_columns(gradient, gathered.num_texts))

@@ -125,9 +125,7 @@ class SubwordRows:
         is_word = places >= 0
         places, values = places[is_word], values[is_word].float()
         parts, lengths = self._parts_at(places)
-        return PooledGradient(
-            ids=parts.int(), lengths=lengths, gradient=values * self._scale[places, None], mean=False
-        )
+        return PooledGradient(ids=parts.int(), lengths=lengths, gradient=values * self._scale[places, None])
 
     def _of_words(self, pooled: PooledGradient) -> PooledGradient:
         """Leave only words among the n-grams of a batch."""
@@ -136,7 +134,8 @@ class SubwordRows:
         ends = torch.searchsorted(words, torch.cumsum(pooled.lengths, 0))
         lengths = ends.diff(prepend=ends.new_zeros(1))
         gradient = pooled.gradient / pooled.lengths.clamp(min=1)[:, None] if pooled.mean else pooled.gradient
-        return PooledGradient(ids=pooled.ids.index_select(0, words), lengths=lengths, gradient=gradient, mean=False)
+        ids = pooled.ids.index_select(0, words)
+        return PooledGradient(ids=ids, lengths=lengths, gradient=gradient, winners=pooled.winners)
 
     def _places_in(self, ids: Tensor) -> Tensor:
         """Return the places (U,) of the words among some rows, rising."""

@@ -1,12 +1,15 @@
 """Row gradients against autograd, row optimisers against dense loops and torch's own."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
 
 from hf_sparse.distillation import row_optimizer
+from hf_sparse.distillation.row_kernel import Threads, as_array, maximum_rows
 from hf_sparse.distillation.row_optimizer import (
     LazyAdam,
     PooledGradient,
@@ -96,6 +99,77 @@ def test_lazy_adam_equals_sparse_adam(block_rows: int) -> None:
         optimizer.step()
     # SparseAdam adds eps before its bias correction, LazyAdam, like Adam, after it.
     torch.testing.assert_close(found, table.detach(), atol=1e-5, rtol=1e-4)
+
+
+def maxima(ids: torch.Tensor, lengths: torch.Tensor, table: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return each text's maxima and whose they are, one after the other."""
+    best, winners = torch.zeros(len(lengths), table.shape[1]), torch.full((len(lengths), table.shape[1]), -1)
+    for text, part in enumerate(torch.split(ids, lengths.tolist())):
+        for column in range(table.shape[1]):
+            rows = [row for row in part.tolist() if row != 0]
+            if rows:
+                winner = max(rows, key=lambda row: float(table[row, column]))
+                best[text, column], winners[text, column] = table[winner, column], winner
+    return best, winners.int()
+
+
+@pytest.mark.parametrize("width", [1, 16, 77])
+@pytest.mark.parametrize("block_rows", [ROWS, 15, 1])
+@pytest.mark.parametrize("num_threads", [1, 3])
+def test_maxima_are_those_of_a_loop(width: int, block_rows: int, num_threads: int) -> None:
+    """With texts that have nothing but padding, and rows that are there twice."""
+    table = torch.randn(ROWS, width, generator=torch.Generator().manual_seed(4))
+    ids, lengths, _ = make_batch(2)
+    ids = torch.cat([ids, torch.tensor([0, 0, 5, 0, 5, 7], dtype=torch.int32)])
+    lengths = torch.cat([lengths, torch.tensor([2, 4])])
+    blocks = [as_array(part.clone()) for part in torch.split(table, block_rows)]
+    best, winners = maximum_rows(blocks, as_array(ids), as_array(lengths), threads=Threads(), num_threads=num_threads)
+    expected = maxima(ids, lengths, table)
+    assert torch.equal(torch.from_numpy(best), expected[0])
+    assert torch.equal(torch.from_numpy(winners), expected[1])
+    nothing = maximum_rows(
+        blocks, as_array(ids[:0]), as_array(lengths[:0]), threads=Threads(), num_threads=num_threads
+    )
+    assert nothing[0].shape == nothing[1].shape == (0, width)
+
+
+def test_maxima_keep_what_is_not_a_number() -> None:
+    table = torch.ones(3, 2)
+    table[1, 0] = torch.nan
+    for ids in ([1, 2], [2, 1]):
+        best, _ = maximum_rows(
+            [as_array(table)], np.array(ids, np.int32), np.array([2]), threads=Threads(), num_threads=1
+        )
+        np.testing.assert_equal(best, [[np.nan, 1.0]])
+
+
+@pytest.mark.parametrize("block_rows", [ROWS, 15, 1])
+def test_gradients_of_maxima_equal_autograd(block_rows: int) -> None:
+    """The fused step, and the gradients of all rows, of some and of none, against autograd."""
+    table = torch.randn(ROWS, WIDTH, generator=torch.Generator().manual_seed(4))
+    ids, lengths, pooled = make_batch(0)
+    whole = table.clone().requires_grad_()
+    for text, part in enumerate(torch.split(ids, lengths.tolist())):
+        if len(part):
+            (F.embedding(part, whole).max(0).values * pooled[text]).sum().backward()
+    assert whole.grad is not None
+    batch = PooledGradient(ids=ids, lengths=lengths, gradient=pooled, winners=maxima(ids, lengths, table)[1])
+    for step in (1, 3, ROWS):  # those of every third row are all that is asked for, those of none
+        is_some = ids % step == 0
+        some = [int(part.sum()) for part in torch.split(is_some, lengths.tolist())]
+        rows = torch.zeros(ROWS, WIDTH)
+        for gradient in replace(batch, ids=ids[is_some], lengths=torch.tensor(some)):
+            rows[gradient.rows.long()] = gradient.values
+        is_asked = (torch.arange(ROWS) % step == 0)[:, None]
+        torch.testing.assert_close(rows, whole.grad * is_asked)
+    blocks = [torch.nn.Parameter(part.clone()) for part in torch.split(table, block_rows)]
+    optimizer = RowwiseAdagrad(blocks, lr=0.1)
+    optimizer.accumulate(batch)
+    optimizer.step()
+    squares = whole.grad.square().mean(1)
+    expected = table - 0.1 * whole.grad / (squares.sqrt() + 1e-8)[:, None]
+    torch.testing.assert_close(torch.cat([block.detach() for block in blocks]), expected)
+    torch.testing.assert_close(torch.cat([optimizer.state[block]["square_sum"] for block in blocks]), squares)
 
 
 @pytest.mark.parametrize("mean", [True, False])
