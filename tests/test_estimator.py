@@ -30,7 +30,9 @@ TEST_TEXTS, TEST_LABELS = [row["text"] for row in TEST], [row["label"] for row i
 
 
 def make(**settings: Any) -> SparseNgramClassifier:
-    small = {"num_ngrams": 300, "embedding_size": 8, "batch_size": 32, "epochs": 12, "fine_tune_epochs": 2}
+    # The label is that of most words, which a mean counts.
+    small: dict[str, Any] = {"num_ngrams": 300, "embedding_size": 8, "batch_size": 32, "epochs": 12, "fine_tune_epochs": 2}
+    small |= {"pooling": "mean"}
     return SparseNgramClassifier(**(small | {"random_state": 0} | settings))
 
 
@@ -153,6 +155,11 @@ def test_quiet(capfd: pytest.CaptureFixture[str]) -> None:
 def test_mistakes(texts: Any, labels: Any, options: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         make().fit(texts, labels, **options)
+
+
+def test_short_texts_are_pooled_by_their_maximum() -> None:
+    found = [make(pooling=pooling, epochs=1).fit(TEXTS, LABELS).predict_proba(TEST_TEXTS) for pooling in ("auto", "max")]
+    assert (found[0] == found[1]).all()
 
 
 def test_pooling_that_the_runtime_has_not() -> None:
