@@ -31,7 +31,13 @@ TEST_TEXTS, TEST_LABELS = [row["text"] for row in TEST], [row["label"] for row i
 
 def make(**settings: Any) -> SparseNgramClassifier:
     # The label is that of most words, which a mean counts.
-    small: dict[str, Any] = {"num_ngrams": 300, "embedding_size": 8, "batch_size": 32, "epochs": 12, "fine_tune_epochs": 2}
+    small: dict[str, Any] = {
+        "num_ngrams": 300,
+        "embedding_size": 8,
+        "batch_size": 32,
+        "epochs": 12,
+        "fine_tune_epochs": 2,
+    }
     small |= {"pooling": "mean"}
     return SparseNgramClassifier(**(small | {"random_state": 0} | settings))
 
@@ -158,7 +164,9 @@ def test_mistakes(texts: Any, labels: Any, options: Any, error: type[Exception],
 
 
 def test_short_texts_are_pooled_by_their_maximum() -> None:
-    found = [make(pooling=pooling, epochs=1).fit(TEXTS, LABELS).predict_proba(TEST_TEXTS) for pooling in ("auto", "max")]
+    found = [
+        make(pooling=pooling, epochs=1).fit(TEXTS, LABELS).predict_proba(TEST_TEXTS) for pooling in ("auto", "max")
+    ]
     assert (found[0] == found[1]).all()
 
 

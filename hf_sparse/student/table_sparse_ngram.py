@@ -14,6 +14,8 @@ from .rows_sparse_ngram import has_sum_kernel, is_packed, new_block, sum_packed_
 
 # Rows that attentive pooling scores at once when nothing needs a gradient: 64 MB at 256 columns.
 ATTENTION_CHUNK = 65_536
+# Rows whose maxima are taken at once: 4 MB at 256 columns.
+MAXIMUM_CHUNK = 4096
 
 
 class NgramTable(nn.Module):
@@ -35,6 +37,11 @@ class NgramTable(nn.Module):
         """Type of the rows' values."""
         return torch.float32 if is_packed(self.blocks[0]) else self.blocks[0].dtype
 
+    @property
+    def num_columns(self) -> int:
+        """Columns of the rows that are here; a process that trains with others has some of them."""
+        return self.width if is_packed(self.blocks[0]) else self.blocks[0].shape[1]
+
     def forward(self, ids: Tensor, lengths: Tensor, mode: Literal["mean", "sum", "max"] = "mean") -> Tensor:
         """Pool the rows of each text.
 
@@ -47,6 +54,9 @@ class NgramTable(nn.Module):
             Vectors (B, D) in the table's type.
         """
         packed = is_packed(self.blocks[0])
+        plain = ids.device.type == "cpu" and not torch.is_grad_enabled() and not torch.compiler.is_compiling()
+        if mode == "max" and plain:
+            return self._scattered_maximum(*without_padding(ids, lengths))
         if packed and (mode == "max" or not has_sum_kernel(ids)):
             return self._pool_unpacked(ids, lengths, mode)
         if len(self.blocks) == 1 and not packed:
@@ -135,6 +145,16 @@ class NgramTable(nn.Module):
             part = F.embedding_bag(block_ids, block, block_offsets, mode="max", include_last_offset=True)
             has_ids = (block_offsets.diff() > 0).unsqueeze(1)
             best = torch.maximum(best, part.masked_fill(~has_ids, -torch.inf))
+        return best.masked_fill((lengths == 0).unsqueeze(1), 0.0)
+
+    def _scattered_maximum(self, ids: Tensor, lengths: Tensor) -> Tensor:
+        """Take maxima on the CPU where nothing needs a gradient: three to ten times as fast as an embedding_bag."""
+        texts = torch.arange(lengths.shape[0]).repeat_interleave(lengths)
+        best = torch.full((lengths.shape[0], self.num_columns), -torch.inf, dtype=self.dtype)
+        for start in range(0, ids.shape[0], MAXIMUM_CHUNK):
+            rows = self.rows(ids[start : start + MAXIMUM_CHUNK])
+            places = texts[start : start + MAXIMUM_CHUNK, None].expand_as(rows)
+            best.scatter_reduce_(0, places, rows, "amax")
         return best.masked_fill((lengths == 0).unsqueeze(1), 0.0)
 
 

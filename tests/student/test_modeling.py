@@ -263,6 +263,23 @@ def test_a_very_long_text_gives_an_answer(make_model: ModelFactory, pooling: str
         assert close(logits, once, 1e-2)
 
 
+@pytest.mark.parametrize(
+    "shape", [{}, {"block_rows": 5}, {"block_rows": 5, "table_dtype": "int8"}, {"table_dtype": "float16"}]
+)
+@pytest.mark.parametrize("chunk", [1, 3, 4096])
+def test_maxima_without_a_gradient(
+    make_model: ModelFactory, monkeypatch: pytest.MonkeyPatch, shape: dict[str, Any], chunk: int
+) -> None:
+    """They are taken in another way then, some rows at a time; padding and texts without n-grams stay zero."""
+    monkeypatch.setattr("hf_sparse.student.table_sparse_ngram.MAXIMUM_CHUNK", chunk)
+    model = make_model(pooling="max", **shape)
+    batch = flat([*BAGS, [], [0, 0], [0, 7, 0, 7]])
+    with torch.no_grad():
+        found = model.pool(**batch)
+    assert torch.equal(found, model.pool(**batch))
+    assert not found[-3:-1].any()
+
+
 def test_attention_in_chunks_changes_nothing(make_model: ModelFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     model = make_model(pooling="attentive", block_rows=110)
     whole = model(**flat(BAGS)).logits
