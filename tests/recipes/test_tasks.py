@@ -55,7 +55,7 @@ def tiny(content: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Return a recipe with tiny texts, teacher, vocabulary and student, and all else as it was."""
     data = content["data"]
     labels = [str(value) for value in data.get("labels", {"0": "a", "1": "b"})]
-    for seed, name in enumerate(("train", "validation", "test")):
+    for seed, name in enumerate(("train", "validation", "calibration", "test")):
         if name in data:
             data[name] = tiny_texts(data[name], labels, folder, seed=seed)
     corpus = data.get("corpus", [])
