@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from transformers import pipeline
 
@@ -115,10 +115,12 @@ def test_every_format_to_every_format(
 
 
 @given(texts=st.lists(ANY_TEXT, min_size=1, max_size=7), batch_size=st.integers(1, 4))
+@example(texts=["\ud800\udc00", "\udc00\ud800 a"], batch_size=1)
 @QUICK
 def test_any_text_comes_through(
     texts: list[str], batch_size: int, student: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
+    texts = [json.loads(json.dumps(text)) for text in texts]  # two surrogates side by side are one character in JSON
     folder = tmp_path_factory.mktemp("any")
     steps = ("in.jsonl", "a.jsonl", "b.csv", "c.parquet", "d.tsv", "e.csv", "f.parquet", "g.jsonl")
     write_columns(folder / steps[0], {"text": texts})
