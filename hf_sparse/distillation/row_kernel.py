@@ -4,7 +4,7 @@ The step finds gradient and square of a row and updates it while it is in the ca
 that the result does not depend on how texts and rows are shared out among threads.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
@@ -24,25 +24,20 @@ _NONE: Final = np.zeros((0, 0), np.int32)
 
 
 class Threads:
-    """As many threads as torch has, kept from one call to the next.
-
-    Attributes:
-        number: How many they are.
-    """
+    """Threads that are kept from one call to the next, as long as their number stays."""
 
     def __init__(self) -> None:
-        self.number = 0
-        self._pool: ThreadPoolExecutor | None = None
+        self._kept: tuple[int, ThreadPoolExecutor] | None = None
 
-    def map(self, take: Callable[[Any], None], shares: Callable[[int], Iterable[Any]], number: int) -> None:
-        """Call `take` with each of the shares that there are for so many threads."""
-        if self._pool is None or self.number != number:
-            self.number, self._pool = number, ThreadPoolExecutor(number, "hf-sparse-rows")
-        list(self._pool.map(take, shares(number)))
+    def map(self, take: Callable[[Any], None], shares: Iterable[Any], number: int) -> None:
+        """Call `take` with each of the shares, on so many threads."""
+        if self._kept is None or self._kept[0] != number:
+            self._kept = number, ThreadPoolExecutor(number, "hf-sparse-rows")
+        list(self._kept[1].map(take, shares))
 
 
 def maximum_rows(
-    blocks: list[Floats], ids: Ids, lengths: Offsets, *, threads: "Threads", num_threads: int
+    blocks: list[Floats], ids: Ids, lengths: Offsets, *, threads: Threads, num_threads: int
 ) -> tuple[Floats, Ids]:
     """Return the maximum of each text's rows, and whose it is.
 
@@ -61,10 +56,8 @@ def maximum_rows(
     best = np.empty((len(lengths), blocks[0].shape[1]), np.float32)
     winners = np.empty(best.shape, np.int32)
 
-    def shares(number: int) -> list[tuple[int, int]]:
-        goals = np.linspace(0, len(ids), _SHARES * number + 1)
-        cuts = np.unique([0, *np.searchsorted(ends[1:-1], goals[1:-1]), len(lengths)]).tolist()
-        return list(pairwise(cuts))
+    goals = np.linspace(0, len(ids), _SHARES * num_threads + 1)
+    cuts = np.unique([0, *np.searchsorted(ends[1:-1], goals[1:-1]), len(lengths)]).tolist()
 
     def take(share: tuple[int, int]) -> None:
         for index, block in enumerate(blocks):
@@ -72,7 +65,7 @@ def maximum_rows(
                 share, (index * len(blocks[0]), index == 0, index == len(blocks) - 1), ids, ends, block, best, winners
             )
 
-    threads.map(take, shares, num_threads)
+    threads.map(take, pairwise(cuts), num_threads)
     return best, winners
 
 
@@ -179,12 +172,12 @@ def adagrad_rows(
     edges = np.searchsorted(incidence.rows, np.arange(len(blocks) + 1) * block_rows).tolist()
     winners = _NONE if incidence.winners is None else incidence.winners
 
-    def shares(number: int) -> Iterator[tuple[int, int, int]]:
-        for index, (first, last) in enumerate(pairwise(edges)):
-            # As many occurrences each.
-            goals = np.linspace(incidence.ends[first], incidence.ends[last], _SHARES * number + 1)
-            cuts = np.unique(np.clip(np.searchsorted(incidence.ends, goals), first, last)).tolist()
-            yield from ((index, start, stop) for start, stop in pairwise(cuts))
+    shares: list[tuple[int, int, int]] = []
+    for index, (first, last) in enumerate(pairwise(edges)):
+        # As many occurrences each.
+        goals = np.linspace(incidence.ends[first], incidence.ends[last], _SHARES * num_threads + 1)
+        cuts = np.unique(np.clip(np.searchsorted(incidence.ends, goals), first, last)).tolist()
+        shares += [(index, start, stop) for start, stop in pairwise(cuts)]
 
     def take(share: tuple[int, int, int]) -> None:
         index, start, stop = share

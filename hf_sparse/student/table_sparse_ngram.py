@@ -99,10 +99,7 @@ class NgramTable(nn.Module):
         """Gather single rows: ids (N,) to (N, D)."""
         if len(self.blocks) == 1:
             return self._gather(ids, self.blocks[0])
-        width = (
-            self.width if is_packed(self.blocks[0]) else self.blocks[0].shape[1]
-        )  # in training, some of the columns
-        rows = torch.zeros(ids.shape[0], width, dtype=self.dtype, device=ids.device)
+        rows = torch.zeros(ids.shape[0], self.num_columns, dtype=self.dtype, device=ids.device)
         for block, inside, block_ids, _ in self._split(ids, _offsets(ids.new_tensor([ids.shape[0]]), ids.dtype)):
             assert inside is not None
             rows = rows.index_put((inside.nonzero().squeeze(1),), self._gather(block_ids, block))
